@@ -20,7 +20,11 @@ class CheckpointError(OscarError, OSError):
 
 
 class MissingPackageError(OscarError, ImportError):
-    """Reading this model needs a package that is not installed."""
+    """Reading this model or medium needs a package that is not installed."""
+
+
+class MediaError(OscarError, ValueError):
+    """A message part cannot be used. The text begins with the part: ``messages[1].content[0] (image): ...``."""
 
 
 def first_line(error: BaseException) -> str:
