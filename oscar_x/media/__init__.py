@@ -2,6 +2,19 @@
 
 from ..errors import MediaError
 from .limits import MediaLimits
+from .load import Video, load_audio, load_image, load_video
 from .messages import MediaPart, Message, TextPart, parse_messages, parse_parts
 
-__all__ = ["MediaError", "MediaLimits", "MediaPart", "Message", "TextPart", "parse_messages", "parse_parts"]
+__all__ = [
+    "MediaError",
+    "MediaLimits",
+    "MediaPart",
+    "Message",
+    "TextPart",
+    "Video",
+    "load_audio",
+    "load_image",
+    "load_video",
+    "parse_messages",
+    "parse_parts",
+]
