@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from oscar_x.cache import OscarCache
     from oscar_x.config import PRESETS, OscarConfig
     from oscar_x.loading import load
+    from oscar_x.media import MediaError, MediaLimits
     from oscar_x.memory import MemoryReport
+    from oscar_x.modality import Modality, ModalityStream
     from oscar_x.model import OscarModel
+    from oscar_x.session import Session
 
     __version__: str
 
@@ -24,10 +27,28 @@ _HOMES = {
     "OscarCache": "oscar_x.cache",
     "OscarConfig": "oscar_x.config",
     "PRESETS": "oscar_x.config",
+    "MediaError": "oscar_x.media",
+    "MediaLimits": "oscar_x.media",
     "MemoryReport": "oscar_x.memory",
+    "Modality": "oscar_x.modality",
+    "ModalityStream": "oscar_x.modality",
+    "Session": "oscar_x.session",
 }
 
-__all__ = ["PRESETS", "MemoryReport", "OscarCache", "OscarConfig", "OscarModel", "__version__", "load"]
+__all__ = [
+    "PRESETS",
+    "MediaError",
+    "MediaLimits",
+    "MemoryReport",
+    "Modality",
+    "ModalityStream",
+    "OscarCache",
+    "OscarConfig",
+    "OscarModel",
+    "Session",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 
+from .cache.bias_share import block_positions, places_bias
 from .cache.handle import KVHandle
 from .cache.layer import OscarLayer
 from .cache.packing import provisional_blocks
@@ -151,15 +152,26 @@ def _attend_regions(
             visible = _for_group(visible_columns(sight, exact.columns, first, segment), group)
         parts.append(exact_attention(rows, exact.keys, exact.values, scaling, visible))
     if tables is not None:
-        visible = None
-        if not sight.past_visible:
+        visible, columns, placed = None, None, places_bias(layer)
+        if placed or not sight.past_visible:
             columns = _packed_columns(layer, tables[1])
-            visible = _for_group(visible_columns(sight, columns, first, segment), group)
-        bias = (layer.key_bias, None if layer.key_bias is None else _positions(layer, tables[1]))
+            if not sight.past_visible:
+                visible = _for_group(visible_columns(sight, columns, first, segment), group)
+        positions = None
+        if layer.key_bias is not None:
+            positions = block_positions(layer, tables[1], columns if placed else None)
         layout = layer.compressor.layout
         parts.append(
             packed_attention(
-                rows, layer.pool.records, *tables, layout, scaling, visible, *bias, backend=layer.oscar.backend
+                rows,
+                layer.pool.records,
+                *tables,
+                layout,
+                scaling,
+                visible,
+                layer.key_bias,
+                positions,
+                layer.oscar.backend,
             )
         )
         layer.packed_reads += layer.packed_tokens * count
@@ -169,11 +181,6 @@ def _attend_regions(
 def _for_group(visible: torch.Tensor, group: int) -> torch.Tensor:
     """[batch, queries, slots] -> [batch, 1, heads of a group * queries, slots]."""
     return visible[:, None].repeat(1, 1, group, 1)
-
-
-def _positions(layer: OscarLayer, lengths: torch.Tensor) -> torch.Tensor:
-    """Position of the first token of each packed block: sinks come first, and padding has none."""
-    return layer.oscar.sink_tokens + lengths.cumsum(1) - lengths
 
 
 def _packed_columns(layer: OscarLayer, lengths: torch.Tensor) -> torch.Tensor:

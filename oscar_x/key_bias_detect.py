@@ -42,7 +42,8 @@ def detect_key_biases(model: Any, adapter: Adapter) -> dict[int, KeyBias]:
         attention = follow(layers[index], adapter.attention)
         bias = follow(attention, str(adapter.key_bias)).detach().float().view(-1, attention.head_dim)
         inv_freq, scaling = rotary_frequencies(rotary, getattr(attention, "layer_type", None))
-        found[index] = KeyBias(bias, inv_freq.to(bias.device), scaling)
+        axes = rotary_axes(rotary, len(inv_freq))
+        found[index] = KeyBias(bias, inv_freq, scaling, axes).to(bias.device)
     return found
 
 
@@ -92,3 +93,12 @@ def rotary_frequencies(rotary: Any, layer_type: str | None) -> tuple[Tensor, flo
         return rotary.inv_freq.detach().float(), float(rotary.attention_scaling)
     frequencies = follow(rotary, f"{layer_type}_inv_freq").detach().float()
     return frequencies, float(follow(rotary, f"{layer_type}_attention_scaling"))
+
+
+def rotary_axes(rotary: Any, frequencies: int) -> Tensor | None:
+    """Which position turns each frequency, int64 [rotary_dim/2], where frequencies are dealt out to the axes by
+    sections in turn (Qwen2-VL, section 2.1); None where a token has one position."""
+    sections = getattr(rotary, "mrope_section", None)
+    if not sections or sum(sections) != frequencies:
+        return None
+    return torch.cat([torch.full((size,), place % 3) for place, size in enumerate(sections)])

@@ -16,7 +16,14 @@ from .adapters.base import Adapter
 from .adapters.registry import find_adapter, supported
 from .arguments import check_device, check_dtype, check_settings
 from .config import DEFAULT_PRESET
-from .errors import CheckpointError, OscarError, UnknownModelError, UnsupportedModelError, first_line
+from .errors import (
+    CheckpointError,
+    MissingPackageError,
+    OscarError,
+    UnknownModelError,
+    UnsupportedModelError,
+    first_line,
+)
 from .model import OscarModel
 from .source import ModelSource, resolve_source
 
@@ -68,7 +75,7 @@ def load(
     hub = {name: from_pretrained_kwargs[name] for name in _HUB_ARGUMENTS if name in from_pretrained_kwargs}
     adapter = _loadable_adapter(read_config(source, **hub))
 
-    processor = _read(source, adapter.processor_class, "tokenizer", **hub)
+    processor = _read(source, adapter.processor_class, "tokenizer or processor", **hub)
     if weights_dtype is None:
         weights_dtype = "auto" if source.gguf_file is None else _gguf_dtype(target)
     model = _load_weights(source, adapter, dtype=weights_dtype, **from_pretrained_kwargs)
@@ -120,7 +127,13 @@ def _read(source: ModelSource, class_name: str, what: str, **arguments: Any) -> 
     """``class_name.from_pretrained``, with whatever is wrong with the files told in one line."""
     try:
         return getattr(transformers, class_name).from_pretrained(source.location, **source.arguments, **arguments)
-    except (OscarError, TypeError, ImportError, MemoryError, torch.OutOfMemoryError):
+    except ImportError as error:
+        if "torchvision" not in str(error).lower():
+            raise
+        raise MissingPackageError(
+            f"the {what} of {source} needs the package torchvision: pip install 'oscar-x[media]'"
+        ) from error
+    except (OscarError, TypeError, MemoryError, torch.OutOfMemoryError):
         raise  # not the files' fault
     except Exception as error:
         # readers of the several formats raise anything from OSError to UnpicklingError on a damaged file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import torch
@@ -11,10 +12,14 @@ from torch import Tensor
 from .adapters.base import Adapter
 from .cache import OscarCache
 from .config import OscarConfig
+from .generation import complete
 from .key_bias_detect import detect_key_biases
+from .media import MediaLimits, parse_parts
 from .memory import MemoryReport
+from .multimodal import Prompt, encode
 from .prompts import Messages, encode_messages, encode_text, tokenizer_of
 from .report import LayerReport, layer_reports
+from .session import Parts, Session, SessionState, open_session
 from .streaming import stream_text
 
 
@@ -26,6 +31,8 @@ class OscarModel:
         processor: its tokenizer (or processor).
         adapter: the facts of its family.
         config: the compression settings.
+        media_limits: what media in messages may cost; assign other limits to allow more or less.
+        generator: the module of ``model`` whose generate() makes text; ``model`` itself but for omni models.
         key_biases: key-projection biases taken out before compression, by layer index.
     """
 
@@ -34,6 +41,8 @@ class OscarModel:
         self.processor = processor
         self.adapter = adapter
         self.config = config
+        self.media_limits = MediaLimits()
+        self.generator = adapter.find_generator(model)
         wanted = config.compresses and config.key_bias == "auto"
         self.key_biases = detect_key_biases(model, adapter) if wanted else {}
         self._last_cache: Any = None
@@ -78,51 +87,95 @@ class OscarModel:
             ValueError: no text, or a text without tokens.
             TypeError: inputs of another kind.
         """
-        tensors = self._encode(inputs)
-        both = sorted(set(tensors) & set(kwargs))
-        if both:
-            raise ValueError(f"{', '.join(both)} given both in inputs and as keyword")
-        arguments = {**tensors, **kwargs}
-        arguments = {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in arguments.items()}
-        if arguments.get("past_key_values") is None and arguments.get("use_cache", True):
-            self._last_cache = None  # frees the previous cache before the next one grows
-            arguments["past_key_values"] = self.new_cache()
+        self._last_cache = None  # frees the previous cache before the next one grows
+        arguments = complete(self, self._encode(inputs), kwargs)
         self._last_cache = arguments.get("past_key_values")
-        _tell_prompt(self._last_cache, arguments)
-        pad = tokenizer_of(self.processor).pad_token_id
-        if (
-            self.model.generation_config.pad_token_id is None
-            and "generation_config" not in arguments
-            and pad is not None
-        ):
-            arguments.setdefault("pad_token_id", pad)
-        return self.model.generate(**arguments)
+        return self.generator.generate(**arguments)
 
-    def chat(self, messages: Messages, *, max_new_tokens: int = 512, **kwargs: Any) -> str:
+    def prepare(
+        self, messages: Messages | Sequence[Sequence[Mapping[str, Any]]], *, use_audio_in_video: bool = False
+    ) -> dict[str, Any]:
+        """Inputs for generate(): a conversation, or a list of conversations padded on the left to one batch.
+
+        Args:
+            messages: as for chat().
+            use_audio_in_video: hear the sound track of every video (omni models).
+
+        Raises:
+            ValueError: as chat() (MediaError is one).
+        """
+        batch = not isinstance(messages, str) and bool(messages) and not isinstance(messages[0], Mapping)
+        if self.adapter.media is not None:
+            conversations = list(messages) if batch else [messages]
+            return encode(
+                self.processor,
+                self.adapter,
+                conversations,
+                self.media_limits,
+                use_audio_in_video=use_audio_in_video,
+            )
+        return encode_messages(self.processor, messages)  # type: ignore[arg-type]
+
+    def chat(
+        self, messages: Messages, *, max_new_tokens: int = 512, use_audio_in_video: bool = False, **kwargs: Any
+    ) -> str:
         """The model's answer to a conversation.
 
         Args:
             messages: a text, or a list of {"role": ..., "content": ...}; put through the model's chat template, or
-                joined as plain text where a base model has none.
+                joined as plain text where a base model has none. Content is a text or a list of parts of type text,
+                image, video and audio: see docs/media.md.
             max_new_tokens: the answer's largest length in tokens.
+            use_audio_in_video: hear the sound track of every video (omni models).
             kwargs: as for generate().
 
         Raises:
             ValueError: no messages, or one without role and content.
+            MediaError: a medium that is broken, too large, not allowed, or not for this model; names the part.
         """
-        prompt = encode_messages(self.processor, messages)
+        prompt = self.prepare(messages, use_audio_in_video=use_audio_in_video)
         tokens = self.generate(prompt, max_new_tokens=max_new_tokens, **kwargs)
         new = tokens[0, prompt["input_ids"].shape[1] :]
         return tokenizer_of(self.processor).decode(new, skip_special_tokens=True)
 
-    def stream(self, messages: Messages, *, max_new_tokens: int = 512, **kwargs: Any) -> Iterator[str]:
+    def stream(
+        self, messages: Messages, *, max_new_tokens: int = 512, use_audio_in_video: bool = False, **kwargs: Any
+    ) -> Iterator[str]:
         """As chat(), in pieces as they are generated. Closing or dropping the iterator stops the generation.
 
         Errors of the generation are raised from the iterator; wrong messages are an error at once.
         """
-        prompt = encode_messages(self.processor, messages)
+        prompt = self.prepare(messages, use_audio_in_video=use_audio_in_video)
         arguments = {"inputs": prompt, "max_new_tokens": max_new_tokens, **kwargs}
         return stream_text(self.generate, tokenizer_of(self.processor), arguments)
+
+    def new_session(
+        self, media: Parts | None = None, *, system: str | None = None, use_audio_in_video: bool = False
+    ) -> Session:
+        """A conversation that reads media once and keeps them in its cache: ``session.ask(question)``.
+
+        Args:
+            media: message parts (or a text) that every question is about; read and compressed now.
+            system: what the system turn says.
+            use_audio_in_video: hear the sound track of every video (omni models).
+
+        Raises:
+            MediaError: as chat().
+            ValueError: the model has no chat template.
+        """
+        session = Session(self, self.new_cache(), SessionState(use_audio_in_video=use_audio_in_video))
+        if media is not None or system is not None:
+            session.read(() if media is None else parse_parts(media, self.media_limits, "media"), system)
+        return session
+
+    def open_session(self, path: str | PathLike[str]) -> Session:
+        """A session that Session.save wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CacheFileError: no session, damaged, or made by another model.
+        """
+        return open_session(self, path)
 
     def report(self) -> list[LayerReport]:
         """What happens to each layer's cache and why; a line each when printed."""
@@ -136,7 +189,7 @@ class OscarModel:
                 raise ValueError(f"inputs must be token ids [batch, length], got {inputs.dtype} {list(inputs.shape)}")
             return {"input_ids": inputs}
         if isinstance(inputs, Mapping):
-            return dict(inputs)
+            return inputs if isinstance(inputs, Prompt) else dict(inputs)
         return encode_text(self.processor, inputs)
 
     def __repr__(self) -> str:
@@ -149,10 +202,3 @@ class OscarModel:
             f"cache: {len(compressed)} of {len(layers)} layers at {bits:.2f} bits an element, "
             f"{len(self.key_biases)} with key bias taken out)"
         )
-
-
-def _tell_prompt(cache: Any, arguments: Mapping[str, Any]) -> None:
-    """Candidates of assisted decoding may come in the prompt's forward pass; the cache must tell them apart."""
-    prompt = arguments.get("input_ids", arguments.get("inputs_embeds"))
-    if isinstance(cache, OscarCache) and prompt is not None:
-        cache.expect_prompt(prompt.shape[1])

@@ -50,6 +50,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def tiny_media(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``tiny_media(family)``: the folder of a small random multimodal checkpoint, written once a session."""
+    written: dict[str, Path] = {}
+
+    def make(family: str) -> Path:
+        if family not in written:
+            written[family] = _support("tiny_media").save_tiny(family, tmp_path_factory.mktemp(family))
+        return written[family]
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def smollm2_path() -> Path:
     """The GGUF file of SmolLM2-135M-Instruct."""
     found = _support("weights").smollm2_gguf()

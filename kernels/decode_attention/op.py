@@ -27,7 +27,7 @@ def packed_attention(
     scaling: float,
     visible: torch.Tensor | None = None,
     key_bias: KeyBias | None = None,
-    first_position: torch.Tensor | None = None,
+    positions: torch.Tensor | None = None,
     backend: str = "auto",
 ) -> Part:
     """Attention of queries over packed blocks, without dequantizing more than a few blocks at a time.
@@ -42,8 +42,9 @@ def packed_attention(
         layout: the records' layout.
         scaling: factor on the scores.
         visible: bool, broadcastable to [batch, 1, rows, blocks * block_size]; all when missing.
-        key_bias, first_position: the bias that was subtracted from the keys before packing, and the position of each
-            block's first token, int64 [batch, blocks].
+        key_bias, positions: the bias that was subtracted from the keys before packing, and where: the position of
+            each block's first token, int64 [batch, blocks], others following on, or every token's position on
+            several axes, int64 [axes, batch, blocks, block_size].
         backend: "auto" takes the compiled CPU loops where they fit (cpu.fits), "reference" never does.
 
     Returns:
@@ -65,13 +66,11 @@ def packed_attention(
             f"table and lengths must be [batch, blocks] with at least one block, "
             f"got {tuple(table.shape)} and {tuple(lengths.shape)}"
         )
-    if (key_bias is None) != (first_position is None):
-        raise ValueError("key_bias and first_position go together")
+    if (key_bias is None) != (positions is None):
+        raise ValueError("key_bias and positions go together")
     if backend == "auto" and cpu.fits(query, layout, visible, key_bias is not None):
         return cpu.packed_attention(query, records, table, lengths, layout, scaling)
-    return reference.packed_attention(
-        query, records, table, lengths, layout, scaling, visible, key_bias, first_position
-    )
+    return reference.packed_attention(query, records, table, lengths, layout, scaling, visible, key_bias, positions)
 
 
 def exact_attention(

@@ -34,7 +34,7 @@ def packed_attention(
     scaling: float,
     visible: torch.Tensor | None,
     key_bias: KeyBias | None,
-    first_position: torch.Tensor | None,
+    positions: torch.Tensor | None,
 ) -> Part:
     query = query.float() * scaling
     rotated = hadamard_transform(query) if layout.rotate_keys else query
@@ -50,8 +50,8 @@ def packed_attention(
         norms = _packed_norms(chunk, layout)
         bias_keys = (
             None
-            if key_bias is None or first_position is None
-            else _bias_keys(key_bias, first_position[:, blocks], layout.block_size)
+            if key_bias is None or positions is None
+            else _bias_keys(key_bias, positions, blocks, layout.block_size)
         )
         tiles = []
         for rows in _tiles(query.shape[2], values.shape[:3]):
@@ -110,10 +110,12 @@ def _packed_norms(chunk: torch.Tensor, layout: BlockLayout) -> torch.Tensor | No
     return load_norms(layout, chunk).transpose(1, 2).flatten(2).unsqueeze(2)
 
 
-def _bias_keys(key_bias: KeyBias, first_position: torch.Tensor, block_size: int) -> torch.Tensor:
+def _bias_keys(key_bias: KeyBias, positions: torch.Tensor, blocks: slice, block_size: int) -> torch.Tensor:
     """The bias's share of the keys, [batch, heads, head_dim, blocks * block_size]."""
-    offsets = torch.arange(block_size, device=first_position.device)
-    return key_bias.rotated((first_position[..., None] + offsets).flatten(1)).permute(0, 2, 3, 1)
+    if positions.ndim == 4:
+        return key_bias.placed(positions[:, :, blocks].flatten(2)).permute(0, 2, 3, 1)
+    offsets = torch.arange(block_size, device=positions.device)
+    return key_bias.rotated((positions[:, blocks, None] + offsets).flatten(1)).permute(0, 2, 3, 1)
 
 
 def _packed_values(chunk: torch.Tensor, layout: BlockLayout) -> torch.Tensor:

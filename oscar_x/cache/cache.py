@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -15,7 +15,9 @@ from transformers.cache_utils import Cache
 from ..config import DEFAULT_PRESET, PRESETS, OscarConfig
 from ..key_bias import KeyBias
 from ..memory import MemoryReport
+from ..modality import Modality, ModalityStream
 from . import accounting, serialize
+from .columns import batch_size, column_stream
 from .layer import OscarLayer
 from .plan import native_layers, plan_layers
 from .shared import Shared
@@ -35,10 +37,12 @@ class OscarCache(Cache):
         oscar: compression settings; preset "balanced" when missing.
         key_biases: for each layer with a large key-projection bias, that bias (OscarModel.new_cache finds them).
         offloading: keep layers on the CPU, each on its device only while it is in use.
+        generated: what tokens behind the prompt are.
 
     Attributes:
         settings: the compression settings in use.
         layer_plan: what is compressed and why not, a LayerPlan a layer.
+        notes: what save() was told to keep with a cache that was loaded.
     """
 
     def __init__(
@@ -48,12 +52,14 @@ class OscarCache(Cache):
         *,
         key_biases: Mapping[int, KeyBias] | None = None,
         offloading: bool = False,
+        generated: Modality = Modality.TEXT,
     ) -> None:
         self.model_config = config
         self.settings = PRESETS[DEFAULT_PRESET] if oscar is None else oscar
         self.layer_plan = plan_layers(config, self.settings)
-        self.shared = Shared()
+        self.shared = Shared(generated=generated)
         self.offloads = offloading
+        self.notes: dict[str, str] = {}
         self._resident: int | None = None
         # the layers know the config, not the cache: a cycle would keep storage alive until garbage is collected
         reads_packed = partial(_reads_packed, config.get_text_config(decoder=True))
@@ -90,13 +96,57 @@ class OscarCache(Cache):
         """The compressed layers."""
         return [layer for layer in self.layers if isinstance(layer, OscarLayer)]
 
-    def expect_prompt(self, columns: int) -> None:
-        """Say how many columns, those held included, are prompt; later ones are generated.
+    def expect_prompt(self, columns: int, stream: ModalityStream | None = None) -> None:
+        """Say how many columns, those held included, are prompt, and what the new ones of them are.
 
-        Needed only where prompt and generated tokens come in one forward pass (assisted decoding), and heeded by
-        attention "oscar" alone; OscarModel.generate says it.
+        Later columns are generated. The number is needed only where prompt and generated tokens come in one forward
+        pass (assisted decoding), and heeded by attention "oscar" alone. OscarModel.generate says both.
+
+        Args:
+            columns: length of the prompt, what is held included.
+            stream: what the columns behind those held are; text when missing.
         """
         self.shared.prompt_columns = columns
+        if stream is not None:
+            self.shared.tell(self.modalities.join(stream) if self.get_seq_length() else stream)
+
+    @property
+    def modalities(self) -> ModalityStream:
+        """What every column held is: modality, medium, and rotary positions where a column has several."""
+        columns = self.get_seq_length()
+        rows = batch_size(self.layers)
+        stream = self.shared.fitted(rows, columns) if rows else None
+        return column_stream(self.layers, columns) if stream is None else stream
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the newest columns of every row; see OscarLayer.crop."""
+        super().crop(tokens_to_remove)
+        self._restream(lambda stream: stream.crop(self.get_seq_length()))
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Row i becomes what row beam_idx[i] was."""
+        self._restream(lambda stream: stream.select(beam_idx))
+        super().reorder_cache(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row `repeats` times."""
+        rows = batch_size(self.layers)
+        super().batch_repeat_interleave(repeats)
+        self._restream(lambda stream: stream.fit(rows * repeats, stream.shape[1]))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows at `indices`, in that order."""
+        self._restream(lambda stream: stream.select(indices))
+        super().batch_select_indices(indices)
+
+    def reset(self) -> None:
+        """Forget everything and free the storage."""
+        super().reset()
+        self.shared.tell(None)
+
+    def _restream(self, change: Callable[[ModalityStream], ModalityStream]) -> None:
+        if self.shared.stream is not None:
+            self.shared.tell(change(self.modalities))
 
     def flush(self) -> None:
         """Pack every residual window now; a last block may stay partly empty."""
@@ -110,20 +160,23 @@ class OscarCache(Cache):
     def fork(self) -> OscarCache:
         """A cache that goes on from the same tokens on its own; packed blocks are shared, everything else copied."""
         twin = copy.copy(self)
-        twin.shared = Shared()
+        twin.shared = Shared(stream=self.shared.stream, generated=self.shared.generated)
         twin.layers = [layer.fork() if isinstance(layer, OscarLayer) else copy.deepcopy(layer) for layer in self.layers]
         for layer in twin.packed_layers:
             layer.shared = twin.shared
         return twin
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
         """Write the cache to a safetensors file, whole or not at all.
+
+        Args:
+            notes: texts to keep with it; the loaded cache has them as ``notes``.
 
         Raises:
             OSError: the file cannot be written; one that was there stays as it was.
             ValueError: a layer whose state the format does not hold (linear attention).
         """
-        serialize.save(self, path)
+        serialize.save(self, path, notes or {})
 
     @classmethod
     def load(

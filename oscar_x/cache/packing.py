@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .bias_share import bias_share
 from .exact import select_rows
 from .rows import Row, Spans
 
@@ -49,6 +50,7 @@ class _Move:
     """A group of equal rows and where its tokens go: the first `sinks` fill the sinks, `lengths` blocks are packed."""
 
     rows: list[int]
+    seen: list[Row]
     stream: TokenStream
     sinks: int
     lengths: list[int]
@@ -104,20 +106,22 @@ def _plan(
 ) -> _Move:
     row, block_size = layer.rows[rows[0]], layer.oscar.block_size
     pieces = [layer.exact.read(rows, row.sink_tokens, row.exact)] if row.residual else []
-    waits = False
+    waits, seen = False, [layer.rows[index] for index in rows]
     if new is not None:
         chosen = select_rows(rows, len(layer.rows))
         keys, values = new[0][chosen], new[1][chosen]
         ranges = [(0, keys.shape[2])] if spans is None else spans[rows[0]]
         pieces += [(keys[:, :, start:stop], values[:, :, start:stop]) for start, stop in ranges]
         waits = not layer.is_prompt(sum(stop - start for start, stop in ranges))
+        if layer.key_bias is not None:
+            seen = [row.seeing(keys.shape[2], ranges) for row in seen]
     stream = TokenStream(pieces)
     sinks = min(max(0, row.sink_tokens - row.exact), stream.length)
     due = 0 if waits else max(0, stream.length - sinks - keep)
     lengths = [block_size] * (due // block_size)
     if partial and due % block_size:
         lengths.append(due % block_size)
-    return _Move(rows, stream, sinks, lengths)
+    return _Move(rows, seen, stream, sinks, lengths)
 
 
 def _pack(layer: OscarLayer, move: _Move) -> None:
@@ -136,8 +140,7 @@ def _pack(layer: OscarLayer, move: _Move) -> None:
         tokens = sum(move.lengths[:start]), sum(move.lengths[:stop])
         keys, values = move.stream.slice(move.sinks + tokens[0], move.sinks + tokens[1])
         if layer.key_bias is not None:
-            positions = torch.arange(first + tokens[0], first + tokens[1], device=keys.device)
-            keys = keys.float() - layer.key_bias.rotated(positions).transpose(0, 1)
+            keys = keys.float() - bias_share(layer, move.rows, move.seen, first + tokens[0], first + tokens[1])
         where = torch.tensor([blocks[start:stop] for blocks in move.blocks], device=keys.device).flatten()
         records = layer.compressor.compress(*(_as_blocks(states, block_size) for states in (keys, values)))
         layer.pool.records[where] = records
@@ -188,7 +191,7 @@ def provisional_blocks(layer: OscarLayer, due: list[int]) -> Iterator[tuple[torc
             if count:
                 row = layer.rows[index]
                 stream = TokenStream([layer.exact.read([index], row.sink_tokens, row.exact)])
-                moves.append(_Move([index], stream, 0, [layer.oscar.block_size] * count))
+                moves.append(_Move([index], [row], stream, 0, [layer.oscar.block_size] * count))
                 _pack(layer, moves[-1])
                 blocks[index] += moves[-1].blocks[0]
                 lengths[index] += moves[-1].lengths

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .bias_share import bias_share
+
 if TYPE_CHECKING:
     from .layer import OscarLayer
 
@@ -23,8 +25,8 @@ def row_states(layer: OscarLayer, index: int) -> tuple[torch.Tensor, torch.Tenso
         states.transpose(1, 2)[kept].transpose(0, 1) for states in (packed_keys, packed_values)
     )
     if layer.key_bias is not None:
-        positions = torch.arange(row.sink_tokens, row.sink_tokens + row.packed, device=keys.device)
-        packed_keys = packed_keys + layer.key_bias.rotated(positions).transpose(0, 1)
+        share = bias_share(layer, [index], [row], row.sink_tokens, row.sink_tokens + row.packed)
+        packed_keys = packed_keys + (share[0] if share.ndim == 4 else share)
     return (
         torch.cat([keys[:, :sinks], packed_keys, keys[:, sinks:]], 1),
         torch.cat([values[:, :sinks], packed_values, values[:, sinks:]], 1),

@@ -44,6 +44,12 @@ class Row:
         """An independent copy; the blocks' users are not counted here."""
         return replace(self, spans=list(self.spans), blocks=list(self.blocks), lengths=list(self.lengths))
 
+    def seeing(self, count: int, spans: Spans | None) -> Row:
+        """A copy that has seen these columns."""
+        row = self.copy()
+        row.see(count, spans)
+        return row
+
     def see(self, count: int, spans: Spans | None) -> None:
         """Count new columns; spans are the ranges among them that are tokens, all when missing."""
         for start, stop in [(0, count)] if spans is None else spans:

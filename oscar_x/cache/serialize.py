@@ -20,6 +20,7 @@ from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidi
 from ..config import OscarConfig
 from ..errors import OscarError, first_line
 from ..key_bias import KeyBias
+from .columns import batch_size, restore_stream, stream_tensors
 from .layer import OscarLayer
 from .restore import check_row, restore_layer, whole
 
@@ -56,9 +57,9 @@ def model_signature(config: PreTrainedConfig) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def save(cache: OscarCache, path: str | os.PathLike[str]) -> None:
+def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, str]) -> None:
     """See OscarCache.save."""
-    tensors: dict[str, torch.Tensor] = {}
+    tensors = stream_tensors(cache.modalities) if cache.shared.stream is not None else {}
     layers = []
     for index, layer in enumerate(cache.layers):
         described, held = _packed(layer) if isinstance(layer, OscarLayer) else _native(index, layer)
@@ -69,6 +70,7 @@ def save(cache: OscarCache, path: str | os.PathLike[str]) -> None:
         "signature": model_signature(cache.model_config),
         "settings": cache.settings.to_dict(),
         "layers": layers,
+        "notes": dict(notes),
     }
     target = Path(path)
     part = target.with_name(target.name + ".part")
@@ -124,6 +126,8 @@ def load(
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
         cache = cls(config, OscarConfig(**header["settings"]), key_biases=key_biases)
         _fill(cache, header["layers"], tensors)
+        cache.shared.tell(restore_stream(tensors, batch_size(cache.layers), cache.get_seq_length()))
+        cache.notes = {str(name): str(note) for name, note in header.get("notes", {}).items()}
     except CacheFileError as error:
         raise CacheFileError(f"{path}: {error}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..memory import PeakMeter
+from ..modality import Modality, ModalityStream
 from .visibility import SightMemo
 
 
@@ -17,8 +18,25 @@ class Shared:
         meter: the most bytes held.
         prompt_columns: columns before this one are prompt. Assisted decoding sends the prompt and the first
             candidates in one forward pass; the candidates must see the prompt packed, as decoding one by one would.
+        stream: what the columns of the prompt are, if anybody said so.
+        generated: what every later column is.
     """
 
     sights: SightMemo = field(default_factory=SightMemo)
     meter: PeakMeter = field(default_factory=PeakMeter)
     prompt_columns: int = 0
+    stream: ModalityStream | None = None
+    generated: Modality = Modality.TEXT
+    _fitted: ModalityStream | None = None
+
+    def tell(self, stream: ModalityStream | None) -> None:
+        """Replace the stream."""
+        self.stream, self._fitted = stream, None
+
+    def fitted(self, rows: int, columns: int) -> ModalityStream | None:
+        """The stream of this many rows and columns, generated tokens included; None if nobody ever told it."""
+        if self.stream is None:
+            return None
+        if self._fitted is None or self._fitted.shape != (rows, columns):  # the same for all layers of a step
+            self._fitted = self.stream.fit(rows, columns, self.generated)
+        return self._fitted

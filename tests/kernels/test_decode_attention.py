@@ -146,6 +146,6 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="at least one block"):
         packed_attention(query, records, table[:, :0], lengths[:, :0], layout, 1.0)
     with pytest.raises(ValueError, match="go together"):
-        packed_attention(query, records, table, lengths, layout, 1.0, first_position=table)
+        packed_attention(query, records, table, lengths, layout, 1.0, positions=table)
     with pytest.raises(ValueError, match="parts is empty"):
         merge_attention([])

@@ -16,9 +16,7 @@ from transformers import DynamicCache
 
 
 @contextmanager
-def _hooks(
-    layers: Any, before: Callable[[int, Tensor], Tensor], after: Callable[[int, Tensor], None]
-) -> Iterator[None]:
+def hooks(layers: Any, before: Callable[[int, Tensor], Tensor], after: Callable[[int, Tensor], None]) -> Iterator[None]:
     """``before`` sees and replaces each layer's input, ``after`` sees its attention output."""
     handles = []
     for index, layer in enumerate(layers):
@@ -57,10 +55,10 @@ def attention_errors(loaded: Any, ids: Tensor, prefix: int, cache: Any) -> list[
             inputs[phase][index] = hidden.clone()
             return hidden
 
-        with _hooks(layers, keep, exact.__setitem__):
+        with hooks(layers, keep, exact.__setitem__):
             loaded.model(input_ids=chunk, past_key_values=full)
     for phase, chunk in enumerate((ids[:, :prefix], ids[:, prefix:])):
-        with _hooks(layers, lambda index, hidden, phase=phase: inputs[phase][index], seen.__setitem__):
+        with hooks(layers, lambda index, hidden, phase=phase: inputs[phase][index], seen.__setitem__):
             loaded.model(input_ids=chunk, past_key_values=cache)
         if phase == 0:
             cache.flush()

@@ -1,0 +1,231 @@
+"""Conversations with media to model inputs: load, render, process, and note which token stands for what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers.video_utils import VideoMetadata
+
+from .adapters.base import Adapter, MediaFacts
+from .errors import MediaError, first_line
+from .media import MediaLimits, MediaPart, Message, TextPart, Video, load_audio, load_image, load_video, parse_messages
+from .modality import Modality, ModalityStream, Span, stream_of_tokens
+from .prompts import tokenizer_of
+
+KINDS = {"image": Modality.IMAGE, "video": Modality.VIDEO, "audio": Modality.AUDIO}
+
+
+class Prompt(dict[str, Any]):
+    """Model inputs by name, as generate() takes them.
+
+    Attributes:
+        stream: what every column of ``input_ids`` is.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any], stream: ModalityStream) -> None:
+        super().__init__(tensors)
+        self.stream = stream
+
+
+class Media(dict[str, list[list[Any]]]):
+    """Loaded media by kind, a list a conversation."""
+
+    def flat(self, kind: str) -> list[Any]:
+        """All of one kind, in the order of the conversations."""
+        return [item for row in self.get(kind, ()) for item in row]
+
+
+def encode(
+    processor: Any,
+    adapter: Adapter,
+    conversations: Sequence[Any],
+    limits: MediaLimits,
+    *,
+    use_audio_in_video: bool = False,
+) -> Prompt:
+    """Conversations that the model is to answer, padded on the left to one batch.
+
+    Args:
+        conversations: texts or lists of messages, as parse_messages takes them.
+        use_audio_in_video: hear the sound track of every video.
+
+    Raises:
+        MediaError: a message or medium that is not understood, not allowed or broken; names the part.
+        ValueError: the processor has no chat template.
+    """
+    parsed = [parse_messages(messages, limits) for messages in conversations]
+    for messages in parsed:
+        check_parts(messages, adapter, processor)
+    texts = [render(processor, adapter, messages) for messages in parsed]
+    media = load_media(parsed, adapter, processor, limits, use_audio_in_video)
+    return process(processor, adapter, texts, media)
+
+
+def placeholders(processor: Any) -> dict[int, Modality]:
+    """The token ids that a processor puts where features of a medium go."""
+    ids = {kind: getattr(processor, f"{kind}_token_id", None) for kind in KINDS}
+    return {token: KINDS[kind] for kind, token in ids.items() if token is not None}
+
+
+def placeholder_tokens(processor: Any) -> list[str]:
+    """What stands for one medium in a rendered conversation."""
+    return [token for kind in KINDS if (token := getattr(processor, f"{kind}_token", None))]
+
+
+def check_parts(messages: Sequence[Message], adapter: Adapter, processor: Any) -> None:
+    """Refuse what the model cannot read.
+
+    Raises:
+        MediaError: a kind of medium that the family does not read, or a text that holds a placeholder token.
+    """
+    kinds = media_facts(adapter).kinds
+    tokens = placeholder_tokens(processor)
+    for part in (part for message in messages for part in message.parts):
+        if isinstance(part, MediaPart) and part.kind not in kinds:
+            reads = f"reads {', '.join(('text', *kinds))}"
+            raise MediaError(f"{part.where}: {part.kind} is not allowed here: {adapter.name} {reads}")
+        found = [token for token in tokens if isinstance(part, TextPart) and token in part.text]
+        if found:
+            raise MediaError(
+                f"{part.where}: the text contains {found[0]!r}, which stands for a medium; add the medium as a part"
+            )
+
+
+def render(processor: Any, adapter: Adapter, messages: Sequence[Message], *, answer: bool = True) -> str:
+    """The conversation as the chat template writes it, one placeholder a medium.
+
+    Args:
+        answer: whether the model's turn is begun.
+
+    Raises:
+        ValueError: the processor has no chat template.
+    """
+    if getattr(processor, "chat_template", None) is None:
+        raise ValueError(
+            "the processor has no chat template, so media cannot be placed; set model.processor.chat_template, "
+            "or pass the processor's own output to generate()"
+        )
+    conversation = [
+        {**message.extra, "role": message.role, "content": _content(message, adapter)} for message in messages
+    ]
+    return processor.apply_chat_template(conversation, add_generation_prompt=answer, tokenize=False)
+
+
+def _content(message: Message, adapter: Adapter) -> str | list[dict[str, str]]:
+    if adapter.media is None:  # templates of text models know nothing of parts
+        return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+    return [_described(part) for part in message.parts]
+
+
+def _described(part: TextPart | MediaPart) -> dict[str, str]:
+    return {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": part.kind}
+
+
+def load_media(
+    conversations: Sequence[Sequence[Message]],
+    adapter: Adapter,
+    processor: Any,
+    limits: MediaLimits,
+    use_audio_in_video: bool,
+) -> Media:
+    """Every medium of the conversations, decoded within the limits.
+
+    Raises:
+        MediaError: names the message part.
+    """
+    facts = media_facts(adapter)
+    if use_audio_in_video and not facts.sound_in_video:
+        raise MediaError(f"messages: use_audio_in_video is not allowed here: {adapter.name} does not hear videos")
+    rate = getattr(getattr(processor, "feature_extractor", None), "sampling_rate", None)
+    media = Media({kind: [[] for _ in conversations] for kind in KINDS})
+    for row, messages in enumerate(conversations):
+        for part in (part for message in messages for part in message.parts if isinstance(part, MediaPart)):
+            media[part.kind][row].append(_load(part, facts, limits, rate, use_audio_in_video))
+    return media
+
+
+def _load(part: MediaPart, facts: MediaFacts, limits: MediaLimits, rate: int | None, sound: bool) -> Any:
+    if part.kind == "image":
+        return load_image(part, limits)
+    if part.kind == "audio":
+        assert rate is not None  # families that read audio have a feature extractor
+        return load_audio(part, limits, rate)
+    return load_video(part, limits, fps=facts.fps, num_frames=facts.num_frames, sound_rate=rate if sound else None)
+
+
+def media_facts(adapter: Adapter) -> MediaFacts:
+    """What the family reads beside text: nothing, for a text model."""
+    return adapter.media or MediaFacts(kinds=())
+
+
+def process(processor: Any, adapter: Adapter, texts: Sequence[str], media: Media, *, continues: bool = False) -> Prompt:
+    """The processor's output for rendered conversations, with its modality stream.
+
+    Args:
+        continues: the texts go on from what a cache holds, so that no token is put before them.
+
+    Raises:
+        MediaError: media and placeholders that do not fit; the processor's own words.
+    """
+    if adapter.media is None:
+        tensors = processor(list(texts), return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
+        return Prompt(tensors, stream_of_tokens(tensors["input_ids"], None, {}))
+    arguments = _arguments(processor, adapter.media, texts, media, continues)
+    try:
+        output = processor(**arguments)
+    except (ValueError, IndexError, StopIteration) as error:
+        raise MediaError(f"messages: {type(processor).__name__} refuses the media: {first_line(error)}") from error
+    offsets, replaced = output.pop("offset_mapping"), output.pop("text_replacement_offsets", None)
+    mask = output.get("attention_mask")
+    spans = None if replaced is None else [_token_spans(*row) for row in zip(offsets.tolist(), replaced, strict=True)]
+    return Prompt(output, stream_of_tokens(output["input_ids"], mask, placeholders(processor), spans))
+
+
+def _arguments(
+    processor: Any, facts: MediaFacts, texts: Sequence[str], media: Media, continues: bool
+) -> dict[str, Any]:
+    many = len(texts) > 1
+    arguments: dict[str, Any] = {
+        "text": list(texts),
+        "return_tensors": "pt",
+        "padding": many,
+        "padding_side": "left",
+        "return_offsets_mapping": True,
+        "return_text_replacement_offsets": True,
+    }
+    bos = getattr(tokenizer_of(processor), "bos_token", None)
+    # most chat templates write the first token themselves
+    if continues or (bos and texts[0].startswith(bos)):
+        arguments["add_special_tokens"] = False
+    if images := media.flat("image"):
+        arguments["images"] = media["image"] if many else images
+    if videos := media.flat("video"):
+        arguments["videos"] = [torch.from_numpy(video.frames).permute(0, 3, 1, 2) for video in videos]
+        arguments |= {"video_metadata": [_metadata(video) for video in videos], "do_sample_frames": False}
+    if audio := media.flat("audio"):
+        arguments |= {"audio": audio, "sampling_rate": processor.feature_extractor.sampling_rate}
+    return arguments | facts.processor_arguments(media)
+
+
+def _metadata(video: Video) -> VideoMetadata:
+    height, width = video.frames.shape[1:3]
+    return VideoMetadata(
+        total_num_frames=video.total_num_frames,
+        fps=video.source_fps,
+        width=width,
+        height=height,
+        duration=video.duration,
+        frames_indices=video.frames_indices,
+    )
+
+
+def _token_spans(offsets: list[list[int]], replaced: list[dict[str, Any]]) -> list[Span]:
+    """Tokens of each replaced placeholder; tokens that the tokenizer adds by itself cover no characters."""
+    spans = []
+    for replacement in replaced:
+        start, stop = replacement["new_span"]
+        inside = [index for index, (low, high) in enumerate(offsets) if start <= low < high <= stop]
+        spans.append(Span(KINDS[replacement["type"]], inside[0], inside[-1] + 1))
+    return spans

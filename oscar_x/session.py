@@ -1,0 +1,208 @@
+"""A conversation whose cache lives on: media are encoded and compressed once, every turn reads only what is new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import StoppingCriteria
+
+from .cache import OscarCache
+from .cache.serialize import CacheFileError
+from .errors import MediaError
+from .media import MediaPart, Message, TextPart, parse_parts
+from .modality import stream_of_tokens
+from .multimodal import Prompt, check_parts, load_media, placeholder_tokens, process, render
+from .prompts import tokenizer_of
+from .streaming import stream_text
+
+if TYPE_CHECKING:
+    from .model import OscarModel
+
+Parts = str | Mapping[str, Any] | Sequence[Any]
+
+# splits a rendered conversation where the cache ends; no chat template and no user writes it
+_MARK = "\u2063oscar-x continues here\u2063"
+_OPENING = Message("user", (TextPart("-", "opening"),))
+
+
+@dataclass
+class SessionState:
+    """What a session knows besides its cache.
+
+    Attributes:
+        tokens: every token id so far: those the cache holds, and at most one behind them that is still to be read.
+        open_turn: whether a user turn was begun (its media are read) and its question is still to come.
+        started: whether anything was rendered.
+        use_audio_in_video: whether the sound of videos is heard.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    open_turn: bool = False
+    started: bool = False
+    use_audio_in_video: bool = False
+
+
+class _Recorder(StoppingCriteria):
+    """Never stops anything; keeps the token ids that the generation has got to."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        self.tokens = input_ids[0].tolist()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+class Session:
+    """A conversation over media that are read once. Made by OscarModel.new_session.
+
+    Attributes:
+        cache: what the model has read so far.
+        state: the token ids and where the conversation stands.
+    """
+
+    def __init__(self, model: OscarModel, cache: OscarCache, state: SessionState) -> None:
+        self.model = model
+        self.cache = cache
+        self.state = state
+
+    @property
+    def tokens(self) -> list[int]:
+        """Every token id of the conversation so far."""
+        return list(self.state.tokens)
+
+    def ask(self, question: Parts, *, keep: bool = True, max_new_tokens: int = 512, **kwargs: Any) -> str:
+        """The answer to a question about what the session has seen.
+
+        Args:
+            question: a text or message parts; media among them are read now.
+            keep: whether question and answer become part of the conversation. If not, the next question is asked as
+                if this one had not been.
+            max_new_tokens: the answer's largest length in tokens.
+            kwargs: as for OscarModel.generate.
+
+        Raises:
+            MediaError: as OscarModel.chat; the session stays as it was.
+        """
+        return "".join(self.stream(question, keep=keep, max_new_tokens=max_new_tokens, **kwargs))
+
+    def stream(self, question: Parts, *, keep: bool = True, max_new_tokens: int = 512, **kwargs: Any) -> Iterator[str]:
+        """As ask(), in pieces as they are generated. Closing the iterator early keeps what was said until then."""
+        session = self if keep else self.fork()
+        prompt = session._next_turn(parse_parts(question, session.model.media_limits, "question"))
+        return session._answer(prompt, {"max_new_tokens": max_new_tokens, **kwargs})
+
+    def fork(self) -> Session:
+        """A session that goes on from here on its own; packed blocks are shared, not copied."""
+        return Session(self.model, self.cache.fork(), replace(self.state, tokens=list(self.state.tokens)))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the session to a file that OscarModel.open_session reads, in this process or another.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self.cache.save(path, notes={"session": json.dumps(vars(self.state))})
+
+    def read(self, parts: tuple[TextPart | MediaPart, ...], system: str | None) -> None:
+        """Begin the first user turn: what the parts hold is read now, the question comes later."""
+        opening = () if system is None else (Message("system", (TextPart(system, "system"),)),)
+        turn = Message("user", (*parts, TextPart(_MARK, "mark")))
+        prompt = self._prompt([*opening, turn], before=True)
+        # a generation of one token reads the prompt as any other; the token itself is forgotten
+        self.model.generate(prompt, past_key_values=self.cache, max_new_tokens=1, do_sample=False)
+        self.state.tokens = prompt["input_ids"][0].tolist()
+        self.state.open_turn = self.state.started = True
+
+    def _next_turn(self, parts: tuple[TextPart | MediaPart, ...]) -> Prompt:
+        mark = TextPart(_MARK, "mark")
+        if not self.state.started:
+            return self._prompt([Message("user", parts)])
+        if self.state.open_turn:
+            return self._prompt([Message("user", (mark, *parts))])
+        return self._prompt([_OPENING, Message("assistant", (mark,)), Message("user", parts)])
+
+    def _prompt(self, messages: list[Message], before: bool = False) -> Prompt:
+        """Model inputs of what the messages hold behind the mark, or before it."""
+        model = self.model
+        check_parts(messages, model.adapter, model.processor)
+        text = render(model.processor, model.adapter, messages, answer=not before)
+        marked = text.count(_MARK)
+        if marked:
+            text = text.split(_MARK)[0 if before else 1]
+        parts = [part for message in messages for part in message.parts if isinstance(part, MediaPart)]
+        if marked > 1 or sum(map(text.count, placeholder_tokens(model.processor))) != len(parts):
+            first = parts[0].where if parts else "question"
+            raise MediaError(
+                f"{first}: the chat template does not put media where the question is; give them to new_session()"
+            )
+        media = load_media(
+            [messages], model.adapter, model.processor, model.media_limits, self.state.use_audio_in_video
+        )
+        return process(model.processor, model.adapter, [text], media, continues=self.state.started)
+
+    def _answer(self, prompt: Prompt, arguments: dict[str, Any]) -> Iterator[str]:
+        held = self.cache.get_seq_length()
+        known = self.state.tokens[:held]
+        recorder = _Recorder()
+        stream = stream_text(
+            self.model.generate,
+            tokenizer_of(self.model.processor),
+            {
+                "inputs": _behind(prompt, self.state.tokens[held:], held),
+                **arguments,
+                "stopping_criteria": [*arguments.get("stopping_criteria", ()), recorder],
+                "past_key_values": self.cache,
+            },
+        )
+        try:
+            yield from stream
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+            self._remember(known, recorder.tokens)
+
+    def _remember(self, known: list[int], tokens: list[int] | None) -> None:
+        """Note what was read and said; a turn that failed before its first token is taken back."""
+        if tokens is None:
+            for layer in self.cache.layers:
+                layer.crop(len(known) - layer.get_seq_length())
+            self.cache.crop(0)
+            return
+        ends = self.model.generator.generation_config.eos_token_id
+        # the next turn begins with the end of this one
+        if tokens[-1] in ([ends] if isinstance(ends, int) else ends or ()):
+            tokens = tokens[:-1]
+        self.state.tokens = known + tokens
+        self.state.started, self.state.open_turn = True, False
+
+
+def _behind(prompt: Prompt, pending: list[int], held: int) -> Prompt:
+    """The prompt behind tokens that were generated but not read yet, with a mask that covers what the cache holds."""
+    ids = prompt["input_ids"]
+    front = {"input_ids": ids.new_tensor([pending], dtype=ids.dtype).view(1, -1)}
+    tensors = {}
+    for name, value in prompt.items():
+        per_token = isinstance(value, torch.Tensor) and value.shape == ids.shape
+        before = front.get(name, torch.zeros_like(front["input_ids"], dtype=value.dtype)) if per_token else None
+        tensors[name] = value if before is None else torch.cat([before, value], dim=1)
+    tensors["attention_mask"] = torch.ones((1, held + len(pending) + ids.shape[1]), dtype=torch.int64)
+    text = stream_of_tokens(front["input_ids"], None, {})
+    return Prompt(tensors, text.join(prompt.stream) if pending else prompt.stream)
+
+
+def open_session(model: OscarModel, path: str | PathLike[str]) -> Session:
+    """See OscarModel.open_session."""
+    cache = OscarCache.load(path, model.model.config, key_biases=model.key_biases or None, device=model.model.device)
+    try:
+        state = SessionState(**json.loads(cache.notes["session"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CacheFileError(f"{path} holds a cache but no session") from error
+    tokens = cache.get_seq_length()
+    if not isinstance(state.tokens, list) or not tokens <= len(state.tokens) <= tokens + 1:
+        raise CacheFileError(f"{path}: its token ids do not fit its cache of {tokens} tokens")
+    return Session(model, cache, state)
