@@ -75,7 +75,8 @@ def load(
     hub = {name: from_pretrained_kwargs[name] for name in _HUB_ARGUMENTS if name in from_pretrained_kwargs}
     adapter = _loadable_adapter(read_config(source, **hub))
 
-    processor = _read(source, adapter.processor_class, "tokenizer or processor", **hub)
+    what = "tokenizer" if adapter.media is None else "processor"
+    processor = _read(source, adapter.processor_class, what, **hub)
     if weights_dtype is None:
         weights_dtype = "auto" if source.gguf_file is None else _gguf_dtype(target)
     model = _load_weights(source, adapter, dtype=weights_dtype, **from_pretrained_kwargs)

@@ -64,6 +64,10 @@ class ModalityStream:
         batch, columns = self.modalities.shape
         return batch, columns
 
+    def tensors(self) -> list[Tensor]:
+        """The tensors it is made of."""
+        return [tensor for tensor in (self.modalities, self.segments, self.positions) if tensor is not None]
+
     def counts(self) -> list[dict[Modality, int]]:
         """How many columns of each modality every row has; absent ones are left out."""
         return [{kind: int((row == kind).sum()) for kind in Modality if (row == kind).any()} for row in self.modalities]

@@ -130,9 +130,9 @@ def test_composite_around_a_known_decoder(copy):
     for file in ("config.json", "model.safetensors"):
         (copy / file).rename(copy / f"text-{file}")
     text = json.loads((copy / "text-config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({"model_type": "llava", "text_config": text}))
+    (copy / "config.json").write_text(json.dumps({"model_type": "vipllava", "text_config": text}))
     (copy / "model.safetensors").touch()
-    with pytest.raises(errors.UnsupportedModelError, match=r"'llava' is not supported: its decoder is Llama"):
+    with pytest.raises(errors.UnsupportedModelError, match=r"'vipllava' is not supported: its decoder is Llama"):
         oscar_x.load(copy)
 
 

@@ -52,7 +52,7 @@ def full_elements(layer: CacheLayerMixin) -> tuple[int, int]:
 
 def report(layers: list[CacheLayerMixin], shared: Shared) -> MemoryReport:
     """The report of a whole cache."""
-    parts: Counter[str] = Counter(other=shared.sights.nbytes)
+    parts: Counter[str] = Counter(other=shared.sights.nbytes + shared.nbytes)
     full = full_16bit = packed = native = 0
     held = [layer for layer in layers if layer.is_initialized]
     for layer in held:

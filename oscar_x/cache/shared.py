@@ -29,6 +29,17 @@ class Shared:
     generated: Modality = Modality.TEXT
     _fitted: ModalityStream | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stream, and of what was made of it for the columns held now."""
+        streams = {id(stream): stream for stream in (self.stream, self._fitted) if stream is not None}
+        storages = {
+            tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+            for stream in streams.values()
+            for tensor in stream.tensors()
+        }
+        return sum(storages.values())
+
     def tell(self, stream: ModalityStream | None) -> None:
         """Replace the stream."""
         self.stream, self._fitted = stream, None

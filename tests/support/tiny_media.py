@@ -147,9 +147,7 @@ def image(height: int, width: int, seed: int = 0) -> Any:
 def frames(count: int, height: int, width: int, seed: int = 0) -> Any:
     """A random video, uint8 [count, height, width, 3]."""
     shape = (count, height, width, 3)
-    return (
-        torch.randint(0, 256, (count, height, width, 3), generator=torch.Generator().manual_seed(seed)).byte().numpy()
-    )
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)).byte().numpy()
 
 
 def tone(seconds: float, seed: int = 0, rate: int = 16000) -> Any:
