@@ -199,8 +199,9 @@ def _arguments(
     # most chat templates write the first token themselves
     if continues or (bos and texts[0].startswith(bos)):
         arguments["add_special_tokens"] = False
-    if images := media.flat("image"):
-        arguments["images"] = media["image"] if many else images
+    if media.flat("image"):
+        # a list a conversation, also for one: LLaVA-OneVision shows a lone image in tiles and several without
+        arguments["images"] = media["image"]
     if videos := media.flat("video"):
         arguments["videos"] = [torch.from_numpy(video.frames).permute(0, 3, 1, 2) for video in videos]
         arguments |= {"video_metadata": [_metadata(video) for video in videos], "do_sample_frames": False}

@@ -74,7 +74,7 @@ def by_processor(processor: Any, facts: Any, conversations: list[Any], **options
         media["images"].append(pictures)
     given = {}
     if any(media["images"]):
-        given["images"] = media["images"] if len(texts) > 1 else media["images"][0]
+        given["images"] = media["images"]  # a list a conversation, as transformers' own apply_chat_template does
     if media["videos"]:
         given |= {"videos": media["videos"], "video_metadata": media["metadata"], "do_sample_frames": False}
     if media["audio"]:
