@@ -131,7 +131,9 @@ def save_tiny(name: str, folder: Path, seed: int = 0) -> Path:
     processor = tiny_processor(family)
     torch.manual_seed(seed)
     model = getattr(transformers, family.model)(tiny_config(family, processor.tokenizer)).float().eval()
-    model.generation_config.update(pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    # random weights would now and then say a placeholder, which a model then takes for a medium that was not given
+    media = [processor.tokenizer.convert_tokens_to_ids(token) for token in family.tokens.values()]
+    model.generation_config.update(pad_token_id=0, bos_token_id=1, eos_token_id=2, suppress_tokens=media)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     for file, write in family.files.items():
