@@ -56,8 +56,7 @@ def encode(
         ValueError: the processor has no chat template.
     """
     parsed = [parse_messages(messages, limits) for messages in conversations]
-    for messages in parsed:
-        check_parts(messages, adapter, processor)
+    check_parts([message for messages in parsed for message in messages], adapter, processor)
     texts = [render(processor, adapter, messages) for messages in parsed]
     media = load_media(parsed, adapter, processor, limits, use_audio_in_video)
     return process(processor, adapter, texts, media)
@@ -78,14 +77,23 @@ def check_parts(messages: Sequence[Message], adapter: Adapter, processor: Any) -
     """Refuse what the model cannot read.
 
     Raises:
-        MediaError: a kind of medium that the family does not read, or a text that holds a placeholder token.
+        MediaError: a kind of medium that the family does not read or not beside another, or a text that holds a
+            placeholder token.
     """
-    kinds = media_facts(adapter).kinds
+    facts = media_facts(adapter)
+    kinds, first = facts.kinds, None
     tokens = placeholder_tokens(processor)
     for part in (part for message in messages for part in message.parts):
         if isinstance(part, MediaPart) and part.kind not in kinds:
             reads = f"reads {', '.join(('text', *kinds))}"
             raise MediaError(f"{part.where}: {part.kind} is not allowed here: {adapter.name} {reads}")
+        if isinstance(part, MediaPart) and not facts.mixes:
+            first = first or part.kind
+            if part.kind != first:
+                raise MediaError(
+                    f"{part.where}: {part.kind} beside {first} is not allowed here: {adapter.name} reads one kind of "
+                    "medium at a time; in a session, give them in different turns"
+                )
         found = [token for token in tokens if isinstance(part, TextPart) and token in part.text]
         if found:
             raise MediaError(
@@ -100,9 +108,12 @@ def render(processor: Any, adapter: Adapter, messages: Sequence[Message], *, ans
         answer: whether the model's turn is begun.
 
     Raises:
-        ValueError: the processor has no chat template.
+        ValueError: media, and the processor has no chat template to place them. Texts alone are then joined.
     """
     if getattr(processor, "chat_template", None) is None:
+        parts = [part for message in messages for part in message.parts]
+        if all(isinstance(part, TextPart) for part in parts):  # a base model
+            return "\n\n".join(_text(message) for message in messages)
         raise ValueError(
             "the processor has no chat template, so media cannot be placed; set model.processor.chat_template, "
             "or pass the processor's own output to generate()"
@@ -115,8 +126,12 @@ def render(processor: Any, adapter: Adapter, messages: Sequence[Message], *, ans
 
 def _content(message: Message, adapter: Adapter) -> str | list[dict[str, str]]:
     if adapter.media is None:  # templates of text models know nothing of parts
-        return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+        return _text(message)
     return [_described(part) for part in message.parts]
+
+
+def _text(message: Message) -> str:
+    return "".join(part.text for part in message.parts if isinstance(part, TextPart))
 
 
 def _described(part: TextPart | MediaPart) -> dict[str, str]:
@@ -152,7 +167,14 @@ def _load(part: MediaPart, facts: MediaFacts, limits: MediaLimits, rate: int | N
     if part.kind == "audio":
         assert rate is not None  # families that read audio have a feature extractor
         return load_audio(part, limits, rate)
-    return load_video(part, limits, fps=facts.fps, num_frames=facts.num_frames, sound_rate=rate if sound else None)
+    return load_video(
+        part,
+        limits,
+        fps=facts.fps,
+        num_frames=facts.num_frames,
+        max_frames=facts.max_frames,
+        sound_rate=rate if sound else None,
+    )
 
 
 def media_facts(adapter: Adapter) -> MediaFacts:

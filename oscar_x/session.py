@@ -88,6 +88,7 @@ class Session:
 
         Raises:
             MediaError: as OscarModel.chat; the session stays as it was.
+            ValueError: the conversation has outgrown the model; the session stays as it was.
         """
         return "".join(self.stream(question, keep=keep, max_new_tokens=max_new_tokens, **kwargs))
 
@@ -95,6 +96,7 @@ class Session:
         """As ask(), in pieces as they are generated. Closing the iterator early keeps what was said until then."""
         session = self if keep else self.fork()
         prompt = session._next_turn(parse_parts(question, session.model.media_limits, "question"))
+        session._check_room(prompt, max_new_tokens)
         return session._answer(prompt, {"max_new_tokens": max_new_tokens, **kwargs})
 
     def fork(self) -> Session:
@@ -145,6 +147,16 @@ class Session:
             [messages], model.adapter, model.processor, model.media_limits, self.state.use_audio_in_video
         )
         return process(model.processor, model.adapter, [text], media, continues=self.state.started)
+
+    def _check_room(self, prompt: Prompt, max_new_tokens: int) -> None:
+        config = self.model.generator.config.get_text_config(decoder=True)
+        longest = getattr(config, "max_position_embeddings", None)
+        tokens = len(self.state.tokens) + prompt["input_ids"].shape[1]
+        if longest is not None and tokens + max_new_tokens > longest:
+            raise ValueError(
+                f"the conversation has {tokens} tokens and the answer may have {max_new_tokens}, "
+                f"but the model reads {longest}; start a new session"
+            )
 
     def _answer(self, prompt: Prompt, arguments: dict[str, Any]) -> Iterator[str]:
         held = self.cache.get_seq_length()

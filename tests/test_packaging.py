@@ -66,7 +66,9 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
     borrowed = Path(pytest.__file__).resolve().parent.parent
-    (site / "borrowed.pth").write_text(f"{borrowed}\n")  # a plain path: this environment's own .pth files do not run
+    # a plain path: this environment's own .pth files do not run, but for the one that makes torchvision importable
+    repair = "import oscar_x_torchvision_ops\n" if (borrowed / "oscar_x_torchvision_ops.py").exists() else ""
+    (site / "borrowed.pth").write_text(f"{borrowed}\n{repair}")
     pip = (sys.executable, "-I", "-m", "pip", "--python", python, "install")
     run(*pip, "--no-deps", "--no-index", "--ignore-installed", "--quiet", wheel, cwd=folder)
     return folder / "bin"

@@ -1,9 +1,13 @@
-"""``oscar-x chat``: talk to a model; its cache stays compressed and is kept between turns."""
+"""``oscar-x chat``: talk to a model, about media if it reads them; its cache stays compressed between turns."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from oscar_x.cli.options import (
     Device,
@@ -22,13 +26,25 @@ from oscar_x.config import DEFAULT_PRESET, resolve_config
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oscar_x.cli.chat_session import Conversation
+    from oscar_x.cache import OscarCache
+    from oscar_x.session import Session
 
-COMMANDS = "/memory shows the cache, /reset forgets everything, /exit ends"
+COMMANDS = "/memory shows the cache, /reset forgets what was said, /exit ends"
+
+Files = list[str] | None
+_FILE = {"metavar": "FILE", "show_default": False}
+Images = Annotated[Files, typer.Option("--image", help="A picture to talk about; may be given several times.", **_FILE)]
+Videos = Annotated[Files, typer.Option("--video", help="A video to talk about; may be given several times.", **_FILE)]
+Sounds = Annotated[Files, typer.Option("--audio", help="A sound to talk about; may be given several times.", **_FILE)]
+Heard = Annotated[bool, typer.Option("--use-audio-in-video", help="Hear the videos, not only see them.")]
 
 
 def chat(
     model: ModelArgument,
+    image: Images = None,
+    video: Videos = None,
+    audio: Sounds = None,
+    use_audio_in_video: Heard = False,
     max_new_tokens: MaxNewTokens = 512,
     preset: Preset = DEFAULT_PRESET,
     kv_bits: KvBits = 2,
@@ -44,24 +60,35 @@ def chat(
 
     source = find_model(model)
     with working(console, f"Loading {model}", downloads=not resolve_source(source).local):
-        from oscar_x.cli.chat_session import Conversation
         from oscar_x.loading import load
 
         loaded = load(source, kv_bits, key_bits=key_bits, value_bits=value_bits, preset=preset, device=device)
-        conversation = Conversation(loaded)
     console.print(repr(loaded), markup=False)
+    given = {"image": image, "video": video, "audio": audio}
+    parts = [{"type": kind, "path": file} for kind, files in given.items() for file in files or ()]
+    with working(console, "Reading the media" if parts else "Making the cache"):
+        begun = loaded.new_session(parts or None, use_audio_in_video=use_audio_in_video)
     console.print(COMMANDS, style="dim")
+    session, messages = _converse(console, begun, max_new_tokens)
+    about = {"model": model, "media": parts, "messages": messages, "memory": session.cache.memory().to_dict()}
+    write_json(json_file, about)
+
+
+def _converse(console: Console, begun: Session, max_new_tokens: int) -> tuple[Session, list[dict[str, str]]]:
+    """The session and its messages, when the user has had enough; media are read once, whatever is forgotten."""
+    session, messages = begun.fork(), []
     while (line := _read_line(console)) is not None and line != "/exit":
         if line == "/memory":
-            _show_memory(console, conversation)
+            _show_memory(console, session.cache)
         elif line == "/reset":
-            conversation.reset()
+            session, messages = begun.fork(), []
         elif line.startswith("/"):
             console.print(f"{line.split()[0]} is no command: {COMMANDS}", markup=False)
         elif line:
-            _answer(console, conversation, line, max_new_tokens)
-    memory = conversation.cache.memory().to_dict()
-    write_json(json_file, {"model": model, "messages": conversation.messages, "memory": memory})
+            answer = _answer(console, partial(session.stream, line, max_new_tokens=max_new_tokens))
+            if answer is not None:
+                messages += [{"role": "user", "content": line}, {"role": "assistant", "content": answer}]
+    return session, messages
 
 
 def _read_line(console: Console) -> str | None:
@@ -75,23 +102,29 @@ def _read_line(console: Console) -> str | None:
         return None
 
 
-def _answer(console: Console, conversation: Conversation, question: str, max_new_tokens: int) -> None:
-    pieces = conversation.ask(question, max_new_tokens)
+def _answer(console: Console, ask: Callable[[], Any]) -> str | None:
+    """What the model said until it ended or was stopped; None where the question was refused."""
+    try:
+        pieces = ask()
+    except ValueError as error:
+        console.print(str(error), style="red", markup=False)
+        return None
+    said: list[str] = []
     try:
         for piece in pieces:
+            said.append(piece)
             console.out(piece, end="", highlight=False)
             console.file.flush()
     except KeyboardInterrupt:
         console.out(" [stopped]", end="")
-    except ValueError as error:
-        console.print(str(error), style="red", markup=False)
     finally:
-        pieces.close()  # type: ignore[attr-defined]
+        pieces.close()
         console.out("")
+    return "".join(said)
 
 
-def _show_memory(console: Console, conversation: Conversation) -> None:
-    memory = conversation.cache.memory()
+def _show_memory(console: Console, cache: OscarCache) -> None:
+    memory = cache.memory()
     table = make_table(f"Cache, {memory.columns} tokens", "", "bytes")
     for part, size in memory_rows(memory):
         table.add_row(part, size)
