@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -38,24 +38,62 @@ class MediaFacts:
         kinds: kinds of message parts it reads, of "image", "video" and "audio".
         fps: video frames taken a second where the user does not say; None where the family takes a fixed number.
         num_frames: that number.
+        max_frames: the most frames of a video it was made for; None where only the limits say.
+        mixes: whether one prompt, or one batch of prompts, may hold media of several kinds.
+        equal_frames: whether all videos of a prompt, or of a batch of prompts, must have as many frames.
         sound_in_video: whether it can hear the sound track of a video it watches.
+        audio_window: whether its processor cuts sounds off behind the feature extractor's window (``chunk_length``
+            seconds); longer ones are refused then.
+        grid_seconds: the processor's output that holds the seconds from one temporal grid of a video to the next,
+            where the processor takes one frame rate for all videos; each video's own is put there. None where it
+            reads the rates from the videos' metadata, or the model does not ask.
         rope_index: path from the generating module to the method that places tokens on several rotary axes
             (M-RoPE, TMRoPE); None where tokens are simply counted.
         rope_arguments: arguments of that method that the processor's output does not hold by their name, each with a
             function that makes it from the output.
+        token_types: name of the input that says of each token, counted from the start of the sequence, what kind of
+            medium it is, where attention inside a medium goes both ways; None where it never does.
         processor_arguments: makes further arguments of the processor from the loaded media.
     """
 
     kinds: tuple[str, ...]
     fps: float | None = None
     num_frames: int | None = None
+    max_frames: int | None = None
+    mixes: bool = True
+    equal_frames: bool = False
     sound_in_video: bool = False
+    audio_window: bool = False
+    grid_seconds: str | None = None
     rope_index: str | None = None
     rope_arguments: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    token_types: str | None = None
     processor_arguments: Callable[[Any], dict[str, Any]] = _nothing_more
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rope_arguments", MappingProxyType(dict(self.rope_arguments)))
+
+
+@dataclass(frozen=True)
+class SpeechFacts:
+    """How a family speaks: a talker turns the thinker's text into codes, a vocoder the codes into sound.
+
+    Attributes:
+        talker: path from the model to the talker.
+        decoder: path from the talker to its decoder.
+        speakers: path from the model to a mapping whose keys are the speakers' names.
+        columns: which columns of the thinker's prompt the talker reads: (config, input_ids [batch, columns]) -> bool
+            [batch, columns].
+        added: columns that the talker's prompt has behind those.
+        sampling_rate: samples a second of the waveform.
+    """
+
+    talker: str
+    decoder: str
+    speakers: str
+    columns: Callable[[Any, Any], Any]
+    added: int
+    sampling_rate: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +113,7 @@ class Adapter:
             unchanged; None where there is none or a norm follows it.
         media: what it reads beside text; None for text models.
         generator: path from the loaded model to the module that generates text; empty where that is the model.
+        speech: how it speaks; None where it only writes.
         norm_offset: added to an RMSNorm's stored weight to give its gain (1 where weights are stored minus one).
         notes: what a user should know about the family's cache; shown by ``oscar-x info``.
     """
@@ -93,11 +132,17 @@ class Adapter:
     key_bias: str | None = None
     media: MediaFacts | None = None
     generator: str = ""
+    speech: SpeechFacts | None = None
     norm_offset: float = 0.0
     notes: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "short_names", MappingProxyType(dict(self.short_names)))
+
+    def as_talker(self) -> Adapter:
+        """The facts of the talker, as of a model by itself."""
+        assert self.speech is not None
+        return replace(self, generator="", decoder=self.speech.decoder, speech=None)
 
     def find_generator(self, model: Any) -> Any:
         """The module of a loaded model whose generate() makes text."""

@@ -13,6 +13,7 @@ from .errors import MediaError, first_line
 from .media import MediaLimits, MediaPart, Message, TextPart, Video, load_audio, load_image, load_video, parse_messages
 from .modality import Modality, ModalityStream, Span, stream_of_tokens
 from .prompts import tokenizer_of
+from .soundtracks import AudioSlot, audio_arguments, check_window, heard_in_video, rate_arguments, time_grids
 
 KINDS = {"image": Modality.IMAGE, "video": Modality.VIDEO, "audio": Modality.AUDIO}
 
@@ -30,7 +31,15 @@ class Prompt(dict[str, Any]):
 
 
 class Media(dict[str, list[list[Any]]]):
-    """Loaded media by kind, a list a conversation."""
+    """Loaded media by kind, a list a conversation.
+
+    Attributes:
+        slots: every sound, those of videos included.
+    """
+
+    def __init__(self, media: Mapping[str, list[list[Any]]]) -> None:
+        super().__init__(media)
+        self.slots: list[AudioSlot] = []
 
     def flat(self, kind: str) -> list[Any]:
         """All of one kind, in the order of the conversations."""
@@ -64,8 +73,12 @@ def encode(
 
 def placeholders(processor: Any) -> dict[int, Modality]:
     """The token ids that a processor puts where features of a medium go."""
-    ids = {kind: getattr(processor, f"{kind}_token_id", None) for kind in KINDS}
-    return {token: KINDS[kind] for kind, token in ids.items() if token is not None}
+    found = {}
+    for kind, modality in KINDS.items():
+        # a single id may be what the chat template writes, not what stands for features (Gemma 3)
+        ids = getattr(processor, f"{kind}_token_ids", None) or [getattr(processor, f"{kind}_token_id", None)]
+        found |= {token: modality for token in ids if token is not None}
+    return found
 
 
 def placeholder_tokens(processor: Any) -> list[str]:
@@ -82,7 +95,8 @@ def check_parts(messages: Sequence[Message], adapter: Adapter, processor: Any) -
     """
     facts = media_facts(adapter)
     kinds, first = facts.kinds, None
-    tokens = placeholder_tokens(processor)
+    features = tokenizer_of(processor).convert_ids_to_tokens(list(placeholders(processor)))
+    tokens = list(dict.fromkeys([*placeholder_tokens(processor), *features]))
     for part in (part for message in messages for part in message.parts):
         if isinstance(part, MediaPart) and part.kind not in kinds:
             reads = f"reads {', '.join(('text', *kinds))}"
@@ -153,11 +167,20 @@ def load_media(
     facts = media_facts(adapter)
     if use_audio_in_video and not facts.sound_in_video:
         raise MediaError(f"messages: use_audio_in_video is not allowed here: {adapter.name} does not hear videos")
-    rate = getattr(getattr(processor, "feature_extractor", None), "sampling_rate", None)
+    extractor = getattr(processor, "feature_extractor", None)
+    rate = getattr(extractor, "sampling_rate", None)
     media = Media({kind: [[] for _ in conversations] for kind in KINDS})
     for row, messages in enumerate(conversations):
         for part in (part for message in messages for part in message.parts if isinstance(part, MediaPart)):
-            media[part.kind][row].append(_load(part, facts, limits, rate, use_audio_in_video))
+            medium = _load(part, facts, limits, rate, use_audio_in_video)
+            samples = medium.sound if isinstance(medium, Video) else medium if part.kind == "audio" else None
+            if samples is not None:
+                video = len(media.flat("video")) if part.kind == "video" else None
+                media.slots.append(AudioSlot(samples, video, part.where))
+                check_window(media.slots[-1], facts, extractor)
+            if isinstance(medium, Video) and facts.equal_frames:
+                _check_frames(part, medium, media.flat("video"), adapter.name)
+            media[part.kind][row].append(medium)
     return media
 
 
@@ -175,6 +198,15 @@ def _load(part: MediaPart, facts: MediaFacts, limits: MediaLimits, rate: int | N
         max_frames=facts.max_frames,
         sound_rate=rate if sound else None,
     )
+
+
+def _check_frames(part: MediaPart, video: Video, before: Sequence[Video], family: str) -> None:
+    count, first = len(video.frames), len(before[0].frames) if before else len(video.frames)
+    if count != first:
+        raise MediaError(
+            f"{part.where}: a video of {count} frames beside one of {first} is not allowed here: {family} reads videos "
+            "of one length together; set num_frames, or give them in different turns of a session"
+        )
 
 
 def media_facts(adapter: Adapter) -> MediaFacts:
@@ -200,6 +232,9 @@ def process(processor: Any, adapter: Adapter, texts: Sequence[str], media: Media
     except (ValueError, IndexError, StopIteration) as error:
         raise MediaError(f"messages: {type(processor).__name__} refuses the media: {first_line(error)}") from error
     offsets, replaced = output.pop("offset_mapping"), output.pop("text_replacement_offsets", None)
+    time_grids(output, adapter.media, media.flat("video"), processor)
+    if heard_in_video(media.slots):
+        output["use_audio_in_video"] = True
     mask = output.get("attention_mask")
     spans = None if replaced is None else [_token_spans(*row) for row in zip(offsets.tolist(), replaced, strict=True)]
     return Prompt(output, stream_of_tokens(output["input_ids"], mask, placeholders(processor), spans))
@@ -227,9 +262,8 @@ def _arguments(
     if videos := media.flat("video"):
         arguments["videos"] = [torch.from_numpy(video.frames).permute(0, 3, 1, 2) for video in videos]
         arguments |= {"video_metadata": [_metadata(video) for video in videos], "do_sample_frames": False}
-    if audio := media.flat("audio"):
-        arguments |= {"audio": audio, "sampling_rate": processor.feature_extractor.sampling_rate}
-    return arguments | facts.processor_arguments(media)
+        arguments |= rate_arguments(facts, videos, media.slots)
+    return arguments | audio_arguments(processor, media.slots) | facts.processor_arguments(media)
 
 
 def _metadata(video: Video) -> VideoMetadata:
