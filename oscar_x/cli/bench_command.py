@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Device, JsonFile, find_model
+from oscar_x.cli.options import (
+    EMBEDDED,
+    MODEL_HELP,
+    Device,
+    Images,
+    JsonFile,
+    Sounds,
+    Videos,
+    find_model,
+    media_parts,
+)
 from oscar_x.cli.output import counted_progress, open_console, working, write_json
 
 bench_app = typer.Typer(
@@ -67,6 +77,43 @@ def decode(
     with counted_progress(console) as progress:
         rows = time_decoding(subject.model, tokens.to(subject.model.device), makers, steps, progress)
     console.print(_table(rows))
+    write_json(json_file, {"model": model, "rows": [row.to_dict() for row in rows]})
+
+
+@bench_app.command()
+def session(
+    model: Annotated[str, typer.Option("--model", help=MODEL_HELP)] = EMBEDDED,
+    image: Images = None,
+    video: Videos = None,
+    audio: Sounds = None,
+    context: Annotated[int, typer.Option("--context", min=1, help="Tokens of text, where no media are given.")] = 4096,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of each.")] = 3,
+    device: Device = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Time to the first token of two questions about the same media (or text), in a session and without one."""
+    console = open_console(json_file)
+    path = find_model(model)
+    with working(console, f"Loading {model}"):
+        from oscar_x.cli.output import make_table
+        from oscar_x.evals.corpus import load_text, token_sequences
+        from oscar_x.evals.session_latency import time_questions
+        from oscar_x.loading import load
+
+        subject = load(path, device=device)
+        media: Any = media_parts(image, video, audio)
+        if not media:
+            tokens = token_sequences(load_text("python-reference"), subject.processor, 1, context)[0]
+            media = subject.processor.decode(tokens)
+    with working(console, "Asking"):
+        rows = time_questions(subject, media, ("What is this about?", "What comes first?"), repeats=repeats)
+    table = make_table(
+        f"time to the first token, {subject.model.dtype}", "", "s", "cached", "read", "of media", "x first"
+    )
+    for row in rows:
+        counts = str(row.cached), str(row.read), str(row.media_tokens)
+        table.add_row(row.op, f"{row.seconds:.3f}", *counts, f"{row.speedup:.1f}")
+    console.print(table)
     write_json(json_file, {"model": model, "rows": [row.to_dict() for row in rows]})
 
 

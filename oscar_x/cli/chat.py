@@ -11,14 +11,18 @@ import typer
 
 from oscar_x.cli.options import (
     Device,
+    Images,
     JsonFile,
     KeyBits,
     KvBits,
     MaxNewTokens,
     ModelArgument,
     Preset,
+    Sounds,
     ValueBits,
+    Videos,
     find_model,
+    media_parts,
 )
 from oscar_x.cli.output import make_table, memory_rows, open_console, show_bytes, working, write_json
 from oscar_x.config import DEFAULT_PRESET, resolve_config
@@ -31,11 +35,6 @@ if TYPE_CHECKING:
 
 COMMANDS = "/memory shows the cache, /reset forgets what was said, /exit ends"
 
-Files = list[str] | None
-_FILE = {"metavar": "FILE", "show_default": False}
-Images = Annotated[Files, typer.Option("--image", help="A picture to talk about; may be given several times.", **_FILE)]
-Videos = Annotated[Files, typer.Option("--video", help="A video to talk about; may be given several times.", **_FILE)]
-Sounds = Annotated[Files, typer.Option("--audio", help="A sound to talk about; may be given several times.", **_FILE)]
 Heard = Annotated[bool, typer.Option("--use-audio-in-video", help="Hear the videos, not only see them.")]
 
 
@@ -64,8 +63,7 @@ def chat(
 
         loaded = load(source, kv_bits, key_bits=key_bits, value_bits=value_bits, preset=preset, device=device)
     console.print(repr(loaded), markup=False)
-    given = {"image": image, "video": video, "audio": audio}
-    parts = [{"type": kind, "path": file} for kind, files in given.items() for file in files or ()]
+    parts = media_parts(image, video, audio)
     with working(console, "Reading the media" if parts else "Making the cache"):
         begun = loaded.new_session(parts or None, use_audio_in_video=use_audio_in_video)
     console.print(COMMANDS, style="dim")

@@ -13,6 +13,9 @@ MODEL_HELP = f"Short name, hub id, model folder, .gguf file, or {EMBEDDED!r} for
 _BITS_HELP = f"{', '.join(map(str, BITS))}, or 16 for a full cache"
 
 
+Files = list[str] | None
+
+
 def find_model(name: str) -> str:
     """What the user calls a model, as load() understands it."""
     if name != EMBEDDED:
@@ -20,6 +23,12 @@ def find_model(name: str) -> str:
     from oscar_x.cli.embedded import embedded_model
 
     return str(embedded_model())
+
+
+def media_parts(images: Files, videos: Files, sounds: Files) -> list[dict[str, str]]:
+    """Message parts of the files named on the command line."""
+    given = {"image": images, "video": videos, "audio": sounds}
+    return [{"type": kind, "path": file} for kind, files in given.items() for file in files or ()]
 
 
 def _check_bits(bits: int | None) -> int | None:
@@ -51,3 +60,8 @@ JsonFile = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the results as JSON; - is standard output.", show_default=False),
 ]
+
+_FILE = {"metavar": "FILE", "show_default": False}
+Images = Annotated[Files, typer.Option("--image", help="A picture to ask about; may be given several times.", **_FILE)]
+Videos = Annotated[Files, typer.Option("--video", help="A video to ask about; may be given several times.", **_FILE)]
+Sounds = Annotated[Files, typer.Option("--audio", help="A sound to ask about; may be given several times.", **_FILE)]
