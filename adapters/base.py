@@ -86,6 +86,7 @@ class SpeechFacts:
             [batch, columns].
         added: columns that the talker's prompt has behind those.
         sampling_rate: samples a second of the waveform.
+        voices: file of the checkpoint that the model's load_speakers() reads; None where the config holds the speakers.
     """
 
     talker: str
@@ -94,6 +95,7 @@ class SpeechFacts:
     columns: Callable[[Any, Any], Any]
     added: int
     sampling_rate: int
+    voices: str | None = None
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def encode(
 
 def placeholders(processor: Any) -> dict[int, Modality]:
     """The token ids that a processor puts where features of a medium go."""
-    found = {}
+    found: dict[int, Modality] = {}
     for kind, modality in KINDS.items():
         # a single id may be what the chat template writes, not what stands for features (Gemma 3)
         ids = getattr(processor, f"{kind}_token_ids", None) or [getattr(processor, f"{kind}_token_id", None)]

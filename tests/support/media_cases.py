@@ -34,7 +34,7 @@ def cases(make: Any, kinds: tuple[str, ...], facts: Any) -> dict[str, list[Any]]
         found[f"one {kind}"] = [turn(part(make, kind, facts))]
     if "image" in kinds:
         found["several images"] = [turn(*(part(make, "image", facts, seed) for seed in range(3)))]
-    if len(kinds) > 1:
+    if len(kinds) > 1 and facts.mixes:
         found["mixed"] = [turn(*(part(make, kind, facts, 1) for kind in kinds))]
     kind = kinds[0]
     short = [{"role": "user", "content": [part(make, kind, facts, 2), {"type": "text", "text": "And this?"}]}]
@@ -77,11 +77,28 @@ def by_processor(processor: Any, facts: Any, conversations: list[Any], **options
         given["images"] = media["images"]  # a list a conversation, as transformers' own apply_chat_template does
     if media["videos"]:
         given |= {"videos": media["videos"], "video_metadata": media["metadata"], "do_sample_frames": False}
+        if facts.grid_seconds is not None:
+            given["fps"] = facts.fps  # what the processor takes for granted is not the rate of every family
     if media["audio"]:
         given |= {"audio": media["audio"], "sampling_rate": processor.feature_extractor.sampling_rate}
     if processor.tokenizer.bos_token and texts[0].startswith(processor.tokenizer.bos_token):
         given["add_special_tokens"] = False  # as transformers does after its own chat template
     return processor(text=texts, return_tensors="pt", padding=len(texts) > 1, padding_side="left", **given, **options)
+
+
+def features(processor: Any, facts: Any, parts: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """What the processor makes of media in one prompt, without what it makes of the text around them."""
+
+    def read(some: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        output = by_processor(processor, facts, [[{"role": "user", "content": some}]])
+        text = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+        return {name: value for name, value in output.items() if name not in text}
+
+    if facts.mixes:
+        return read(parts)
+    # a processor that cannot: one by one, put together by hand, [batch, images or frames, ...]
+    each = [read([part]) for part in parts]
+    return {name: torch.cat([output[name] for output in each], dim=1) for name in each[0]}
 
 
 def token_types(processor: Any, ids: Any) -> dict[str, Any]:
