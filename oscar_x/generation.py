@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .cache import OscarCache
-from .modality import ModalityStream, stream_of_tokens
+from .modality import Modality, ModalityStream, stream_of_tokens
 from .multimodal import Prompt, placeholders
 from .placement import place
 from .prompts import tokenizer_of
@@ -61,5 +61,17 @@ def _describe(model: OscarModel, arguments: dict[str, Any], stream: ModalityStre
         if positions is not None:
             arguments["position_ids"] = positions
             stream = replace(stream, positions=positions.int())
+    if model.adapter.media is not None and model.adapter.media.token_types is not None:
+        _type_tokens(model.adapter.media.token_types, arguments, stream, past)
     if isinstance(cache, OscarCache):
         cache.expect_prompt(held + new, stream)
+
+
+def _type_tokens(name: str, arguments: dict[str, Any], stream: ModalityStream, past: ModalityStream | None) -> None:
+    """Say of all tokens, held ones included, what they are; nothing where no medium is new, since the causal mask
+    needs no matrix then."""
+    arguments.pop(name, None)
+    if bool((stream.modalities > Modality.TEXT).any()):
+        whole = stream if past is None else past.join(stream)
+        # the numbers of transformers' token types are those of Modality
+        arguments[name] = whole.modalities.clamp(min=0).long().to(arguments["input_ids"].device)
