@@ -12,6 +12,7 @@ import torch
 from transformers import StoppingCriteria
 
 from .cache import OscarCache
+from .cache.rollback import checkpoint
 from .cache.serialize import CacheFileError
 from .errors import MediaError
 from .media import MediaPart, Message, TextPart, parse_parts
@@ -160,7 +161,7 @@ class Session:
 
     def _answer(self, prompt: Prompt, arguments: dict[str, Any]) -> Iterator[str]:
         held = self.cache.get_seq_length()
-        known = self.state.tokens[:held]
+        known, restore = self.state.tokens[:held], checkpoint(self.cache)
         recorder = _Recorder()
         stream = stream_text(
             self.model.generate,
@@ -176,15 +177,13 @@ class Session:
             yield from stream
         finally:
             stream.close()  # type: ignore[attr-defined]
-            self._remember(known, recorder.tokens)
+            if recorder.tokens is None:  # failed before its first token
+                restore()
+            else:
+                self._remember(known, recorder.tokens)
 
-    def _remember(self, known: list[int], tokens: list[int] | None) -> None:
-        """Note what was read and said; a turn that failed before its first token is taken back."""
-        if tokens is None:
-            for layer in self.cache.layers:
-                layer.crop(len(known) - layer.get_seq_length())
-            self.cache.crop(0)
-            return
+    def _remember(self, known: list[int], tokens: list[int]) -> None:
+        """Note what was read and said."""
         ends = self.model.generator.generation_config.eos_token_id
         # the next turn begins with the end of this one
         if tokens[-1] in ([ends] if isinstance(ends, int) else ends or ()):
