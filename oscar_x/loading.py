@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import transformers
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import cached_file
 
 from . import attention
 from .adapters.base import Adapter
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # from_pretrained arguments that say where files come from, and so hold for config and tokenizer too
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder", "proxies")
+# what processors of transformers import beside what oscar_x needs; the extra "media" brings them
+_MEDIA_PACKAGES = ("torchvision", "num2words")
 
 
 def load(
@@ -73,13 +77,16 @@ def load(
     weights_dtype = check_dtype(dtype)
     source = resolve_source(name_or_path, from_pretrained_kwargs.pop("gguf_file", None))
     hub = {name: from_pretrained_kwargs[name] for name in _HUB_ARGUMENTS if name in from_pretrained_kwargs}
-    adapter = _loadable_adapter(read_config(source, **hub))
+    config = read_config(source, **hub)
+    adapter = _loadable_adapter(config)
 
     what = "tokenizer" if adapter.media is None else "processor"
-    processor = _read(source, adapter.processor_class, what, **hub)
+    processor = _read(source, getattr(transformers, adapter.processor_class).from_pretrained, what, **hub)
     if weights_dtype is None:
         weights_dtype = "auto" if source.gguf_file is None else _gguf_dtype(target)
-    model = _load_weights(source, adapter, dtype=weights_dtype, **from_pretrained_kwargs)
+    model = _load_weights(source, _reader(adapter, config), dtype=weights_dtype, **from_pretrained_kwargs)
+    if adapter.speech is not None and adapter.speech.voices is not None:
+        model.load_speakers(_read(source, cached_file, "voices", filename=adapter.speech.voices, **hub))
     if target is not None:
         model = model.to(target)
     if oscar.compresses and "attn_implementation" not in from_pretrained_kwargs:
@@ -124,15 +131,26 @@ def _loadable_adapter(config: PreTrainedConfig) -> Adapter:
     return adapter
 
 
-def _read(source: ModelSource, class_name: str, what: str, **arguments: Any) -> Any:
-    """``class_name.from_pretrained``, with whatever is wrong with the files told in one line."""
+def _reader(adapter: Adapter, config: PreTrainedConfig) -> Callable[..., Any]:
+    """The from_pretrained that loads the weights."""
+    auto_class = getattr(transformers, adapter.auto_class)
+    if adapter.speech is None or adapter.speech.voices is None:
+        return auto_class.from_pretrained
+    # a class that also reads voices takes the pair of model and loading info for the model, so its parent is asked
+    model_class = auto_class._model_mapping[type(config)]
+    return super(model_class, model_class).from_pretrained
+
+
+def _read(source: ModelSource, reader: Callable[..., Any], what: str, **arguments: Any) -> Any:
+    """What a reader of transformers makes of the source, with whatever is wrong with the files told in one line."""
     try:
-        return getattr(transformers, class_name).from_pretrained(source.location, **source.arguments, **arguments)
+        return reader(source.location, **source.arguments, **arguments)
     except ImportError as error:
-        if "torchvision" not in str(error).lower():
+        package = next((name for name in _MEDIA_PACKAGES if name in str(error).lower()), None)
+        if package is None:
             raise
         raise MissingPackageError(
-            f"the {what} of {source} needs the package torchvision: pip install 'oscar-x[media]'"
+            f"the {what} of {source} needs the package {package}: pip install 'oscar-x[media]'"
         ) from error
     except (OscarError, TypeError, MemoryError, torch.OutOfMemoryError):
         raise  # not the files' fault
@@ -141,8 +159,8 @@ def _read(source: ModelSource, class_name: str, what: str, **arguments: Any) -> 
         raise CheckpointError(f"the {what} of {source} cannot be loaded: {first_line(error)}") from error
 
 
-def _load_weights(source: ModelSource, adapter: Adapter, **arguments: Any) -> Any:
-    model, info = _read(source, adapter.auto_class, "weights", output_loading_info=True, **arguments)
+def _load_weights(source: ModelSource, reader: Callable[..., Any], **arguments: Any) -> Any:
+    model, info = _read(source, reader, "weights", output_loading_info=True, **arguments)
     # transformers fills missing tensors with random numbers and only warns
     missing = sorted(info["missing_keys"])
     if missing:

@@ -39,11 +39,8 @@ def check_window(slot: AudioSlot, facts: MediaFacts, extractor: Any) -> None:
         MediaError: names the part.
     """
     if facts.audio_window and len(slot.samples) > extractor.n_samples:
-        rate = extractor.sampling_rate
-        raise MediaError(
-            f"{slot.where}: {len(slot.samples) / rate:.1f} s of sound; the model hears {extractor.n_samples / rate:g} s "
-            "at a time: give it in pieces"
-        )
+        seconds, most = len(slot.samples) / extractor.sampling_rate, extractor.n_samples / extractor.sampling_rate
+        raise MediaError(f"{slot.where}: {seconds:.1f} s of sound; the model hears {most:g} s at a time: cut it up")
 
 
 def audio_arguments(processor: Any, slots: Sequence[AudioSlot]) -> dict[str, Any]:
