@@ -60,7 +60,7 @@ def _describe(model: OscarModel, arguments: dict[str, Any], stream: ModalityStre
         positions = place(model.adapter, model.model, arguments, stream, past)
         if positions is not None:
             arguments["position_ids"] = positions
-            stream = replace(stream, positions=positions.int())
+            stream = replace(stream, positions=positions if positions.is_floating_point() else positions.int())
     if model.adapter.media is not None and model.adapter.media.token_types is not None:
         _type_tokens(model.adapter.media.token_types, arguments, stream, past)
     if isinstance(cache, OscarCache):

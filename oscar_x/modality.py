@@ -39,8 +39,9 @@ class ModalityStream:
         modalities: int8 [batch, columns], values of Modality.
         segments: int32 [batch, columns]; k for the tokens of the row's k-th medium, counted from 1 over the whole
             conversation, 0 outside any. A video and its sound track are one medium.
-        positions: int32 [axes, batch, columns], rotary positions of multimodal rotary embeddings; None where tokens are
-            simply counted. What padding has there means nothing.
+        positions: int32, or float32 where a family places video between whole positions, [axes, batch, columns]: rotary
+            positions of multimodal rotary embeddings; None where tokens are simply counted. What padding has there
+            means nothing.
     """
 
     modalities: Tensor
@@ -109,7 +110,7 @@ class ModalityStream:
         positions = None
         if stream.positions is not None:
             after = stream.next_positions()[:, None] + torch.arange(new[1], device=stream.positions.device)
-            positions = after.to(torch.int32).expand(len(stream.positions), -1, -1)
+            positions = _compact(after).expand(len(stream.positions), -1, -1)
         grown = ModalityStream(
             stream.modalities.new_full(new, int(generated)), stream.segments.new_zeros(new), positions
         )
@@ -134,21 +135,26 @@ class ModalityStream:
         )
 
     def counted(self, axes: int, first: Tensor | None = None) -> Tensor:
-        """The positions, or else those of tokens counted from ``first`` [batch] or 0, int32 [axes, batch, columns]."""
+        """The positions, or else those of tokens counted from ``first`` [batch] or 0, [axes, batch, columns]."""
         if self.positions is not None:
             return self.positions
         order = (self.modalities != Modality.PADDING).cumsum(1).sub(1).clamp(min=0)
         order = order if first is None else order + first[:, None]
-        return order.to(torch.int32).expand(axes, -1, -1)
+        return _compact(order).expand(axes, -1, -1)
 
     def next_positions(self) -> Tensor:
-        """The position of the next text token of each row, int64 [batch]: one past the largest so far."""
+        """The position of the next text token of each row, [batch]: one past the largest so far."""
         tokens = self.modalities != Modality.PADDING
         if self.positions is None:
             return tokens.sum(1)
         if not self.shape[1]:
             return tokens.new_zeros(self.shape[0], dtype=torch.int64)
-        return self.positions.amax(0).long().masked_fill(~tokens, -1).amax(1) + 1
+        return self.positions.amax(0).masked_fill(~tokens, -1).amax(1) + 1
+
+
+def _compact(positions: Tensor) -> Tensor:
+    """Whole positions as int32; others are kept."""
+    return positions if positions.is_floating_point() else positions.to(torch.int32)
 
 
 def stream_of_tokens(

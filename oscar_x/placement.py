@@ -21,7 +21,7 @@ from .modality import Modality, ModalityStream
 def place(
     adapter: Adapter, model: Any, inputs: Mapping[str, Any], new: ModalityStream, past: ModalityStream | None
 ) -> Tensor | None:
-    """Positions of new columns, int64 [axes, batch, columns], or None where the model just counts tokens.
+    """Positions of new columns, [axes, batch, columns], or None where the model just counts tokens.
 
     Args:
         inputs: what generate() will be given; ``input_ids`` and ``attention_mask`` may begin with what is cached.
@@ -33,7 +33,8 @@ def place(
     first = torch.zeros(new.shape[0], dtype=torch.int64) if past is None else past.next_positions().cpu()
     ids = inputs["input_ids"][:, -new.shape[1] :]
     if not bool((new.modalities > Modality.TEXT).any()):
-        return new.counted(3, first.to(new.modalities.device)).long().to(ids.device)
+        counted = new.counted(3, first.to(new.modalities.device)).to(ids.device)
+        return counted if counted.is_floating_point() else counted.long()
     method = follow(adapter.find_generator(model), facts.rope_index)
     given = {
         **inputs,

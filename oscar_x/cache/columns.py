@@ -49,8 +49,8 @@ def restore_stream(tensors: Mapping[str, torch.Tensor], rows: int, columns: int)
     held = {name.removeprefix("stream."): tensor for name, tensor in tensors.items() if name.startswith("stream.")}
     if not held:
         return None
-    kinds = {"modalities": torch.int8, "segments": torch.int32, "positions": torch.int32}
-    if any(tensor.dtype != kinds.get(name) for name, tensor in held.items()):
+    kinds = {"modalities": (torch.int8,), "segments": (torch.int32,), "positions": (torch.int32, torch.float32)}
+    if any(tensor.dtype not in kinds.get(name, ()) for name, tensor in held.items()):
         raise ValueError("the stream's tensors have other names or dtypes than expected")
     stream = ModalityStream(**held)
     if stream.shape != (rows, columns):
