@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 from oscar_x.errors import UnsupportedModelError
 
 from .base import Adapter
+
+# what a multimodal family leaves to the text model that a checkpoint of it is built on
+_OF_THE_DECODER = ("layers", "rotary", "input_norm", "attention", "key_projection", "key_bias", "norm_offset")
 
 
 @cache
@@ -43,14 +47,20 @@ def _model_types(config: Any) -> Iterator[str]:
 def find_adapter(config: Any) -> Adapter:
     """The adapter for a model's config: by its own model_type, then by that of the text config inside it.
 
+    LLaVA and its like stand before one decoder or another. Where the text config has an adapter of its own, that one
+    says what the decoder's layers are like and whether its keys have a bias.
+
     Raises:
         UnsupportedModelError: no adapter serves it; the message lists what is supported.
     """
-    for model_type in _model_types(config):
-        for adapter in all_adapters():
-            if model_type in adapter.model_types:
-                return adapter
-    raise UnsupportedModelError(f"architecture {config.model_type!r} is not supported; {supported()}")
+    served = [a for model_type in _model_types(config) for a in all_adapters() if model_type in a.model_types]
+    if not served:
+        raise UnsupportedModelError(f"architecture {config.model_type!r} is not supported; {supported()}")
+    adapter, decoder = served[0], served[-1]
+    if adapter is decoder:
+        return adapter
+    notes = "; ".join(filter(None, (adapter.notes, decoder.notes)))
+    return replace(adapter, **{name: getattr(decoder, name) for name in _OF_THE_DECODER}, notes=notes)
 
 
 def short_names() -> dict[str, str]:

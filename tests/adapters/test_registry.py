@@ -28,8 +28,22 @@ def test_paths_fit_the_real_class(support, family):
 
 
 def test_nested_text_config_is_found():
-    config = transformers.Gemma3Config(text_config={"num_hidden_layers": 2})
+    config = transformers.VipLlavaConfig(text_config={"model_type": "gemma3_text", "num_hidden_layers": 2})
     assert find_adapter(config).name == "Gemma 3"
+
+
+def test_decoder_speaks_for_its_own_layers():
+    """What stands before a decoder changes nothing in it: a key bias or an offset of norms comes from its adapter."""
+    bias = {"llama": "k_proj.bias", "mistral": None, "qwen2": "k_proj.bias", "qwen3": None}
+    for model_type, key_bias in bias.items():
+        for config_class in (transformers.LlavaConfig, transformers.LlavaNextConfig, transformers.InternVLConfig):
+            adapter = find_adapter(config_class(text_config={"model_type": model_type}))
+            assert config_class.model_type in adapter.model_types
+            assert adapter.media is not None
+            assert adapter.key_bias == key_bias, (config_class, model_type)
+    gemma = find_adapter(transformers.LlavaConfig(text_config={"model_type": "gemma3_text"}))
+    assert gemma.norm_offset == 1.0
+    assert "sliding-window" in gemma.notes
 
 
 def test_unsupported_architecture_lists_what_is_supported():
