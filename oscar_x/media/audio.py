@@ -83,7 +83,7 @@ def _samples_and_rate(part: MediaPart) -> tuple[np.ndarray, Any]:
 def _mono(samples: np.ndarray, where: str) -> np.ndarray:
     """float32 [samples]; integers are divided by their full scale."""
     if samples.dtype == np.uint8:
-        scaled = (samples.astype(np.float32) - 128) / 128
+        scaled: np.ndarray = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype in (np.int16, np.int32):
         scaled = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     elif np.issubdtype(samples.dtype, np.floating):

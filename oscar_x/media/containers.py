@@ -29,7 +29,7 @@ def open_container(file: BinaryIO, formats: tuple[str, ...], where: str) -> Iter
     try:
         opened = av.open(file, options=options, metadata_errors="ignore")
     except av.FFmpegError as error:
-        raise MediaError(f"{where}: is of no known format, or its header is broken: {error.strerror}") from error
+        raise MediaError(f"{where}: is of no known format, or its header is broken") from error
     with opened as container:
         yield container
 

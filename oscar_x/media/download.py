@@ -12,7 +12,6 @@ import socket
 import ssl
 import threading
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from .limits import MediaLimits
@@ -55,8 +54,9 @@ def download(url: str, limits: MediaLimits) -> bytes:
     try:
         for _ in range(REDIRECTS + 1):
             connection = _connection(url, limits)
-            deadline.watch(connection)
             try:
+                connection.connect()
+                deadline.watch(connection.sock)
                 response = _get(connection, url)
                 if response.status not in (301, 302, 303, 307, 308):
                     body = _body(response, limits)
@@ -67,11 +67,10 @@ def download(url: str, limits: MediaLimits) -> bytes:
             finally:
                 connection.close()
         raise ValueError(f"more than {REDIRECTS} redirects")
-    except (OSError, ValueError, HTTPException, AttributeError) as error:
-        # a connection shut down by the watch shows as any of these, inside the http module
-        if deadline.passed:
+    except (OSError, ValueError, HTTPException) as error:
+        if deadline.passed:  # a connection that was shut down shows as any of these
             raise TimeoutError(f"no complete answer within url_timeout={limits.url_timeout} seconds") from None
-        if isinstance(error, (HTTPException, AttributeError)):
+        if isinstance(error, HTTPException):
             raise OSError(f"{type(error).__name__}: {error}") from error
         raise
     finally:
@@ -79,17 +78,20 @@ def download(url: str, limits: MediaLimits) -> bytes:
 
 
 class _Deadline:
-    """Shuts the connection in use down when time is up, whatever it is waiting for."""
+    """Shuts the connection in use down when time is up, whatever it is waiting for.
+
+    It holds the socket itself: the http module forgets it once the headers have come.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.passed = False
-        self._connection: HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
         self._timer.start()
 
-    def watch(self, connection: HTTPConnection) -> None:
-        self._connection = connection
+    def watch(self, used: socket.socket) -> None:
+        self._socket = used
         if self.passed:
             raise TimeoutError
 
@@ -98,10 +100,9 @@ class _Deadline:
 
     def _end(self) -> None:
         self.passed = True
-        used: Any = getattr(self._connection, "sock", None)
-        if used is not None:
+        if self._socket is not None:
             try:
-                used.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return  # closed already: the download is over
 

@@ -75,15 +75,18 @@ def _check_size(size: int, part: MediaPart, limits: MediaLimits) -> None:
 
 
 def _open_path(source: str | os.PathLike[str], part: MediaPart, limits: MediaLimits) -> BinaryIO:
-    where = part.where
+    where, root = part.where, limits.allowed_root
     try:
-        path = Path(source).expanduser().resolve(strict=True)
+        path = Path(source).expanduser().resolve()
+        if root is not None and not path.is_relative_to(Path(root).resolve()):  # whether it exists is nobody's business
+            raise MediaError(f"{where}: {short(os.fspath(source))} lies outside the allowed folder")
         status = path.stat()
+    except MediaError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened: {first_line(error)}"
+        said = getattr(error, "strerror", None) or first_line(error)
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened: {said[:80]}"
         raise MediaError(f"{where}: {short(os.fspath(source))} {reason}") from None
-    if limits.allowed_root is not None and not path.is_relative_to(Path(limits.allowed_root).resolve()):
-        raise MediaError(f"{where}: {short(os.fspath(source))} lies outside the allowed folder")
     if not stat.S_ISREG(status.st_mode):
         raise MediaError(f"{where}: {short(os.fspath(source))} is no regular file")
     _check_size(status.st_size, part, limits)

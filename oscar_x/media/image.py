@@ -117,7 +117,7 @@ def _as_rgb(image: Image.Image, where: str) -> Image.Image:
         if upright.mode in ("I", "F") or upright.mode.startswith("I;"):
             upright = _deep_grey(upright, where)
         if upright.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in upright.info:
-            coloured = upright.convert("RGBA")
+            coloured = (upright.convert("LA") if upright.mode == "La" else upright).convert("RGBA")
             white = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
             upright = Image.alpha_composite(white, coloured)
         # a copy even where nothing is to do: the caller's image may change or be closed

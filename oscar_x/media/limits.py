@@ -18,7 +18,8 @@ class MediaLimits:
 
     Attributes:
         max_bytes: of a file, a download or an encoded payload, as it is stored.
-        max_pixels: height times width of a source image or source frame.
+        max_pixels: height times width of a source image or source frame. Pillow refuses image files above 179 million
+            whatever stands here.
         max_side: pixels of the longer side of either.
         max_frames: kept of one video.
         max_video_pixels: of all kept frames of one video together; three bytes each. Frames are shrunk to keep it.

@@ -79,9 +79,7 @@ def parse_messages(messages: str | Sequence[Mapping[str, Any]], limits: MediaLim
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
-        raise MediaError(
-            f"messages: a text or a list of {{'role', 'content'}} is needed, got {type(messages).__name__}"
-        )
+        raise MediaError(f"messages: a text or a list of messages is needed, got {type(messages).__name__}")
     if not messages:
         raise MediaError("messages: empty; give a text or a list of {'role': ..., 'content': ...}")
     parsed = [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]

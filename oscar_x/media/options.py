@@ -14,15 +14,15 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # samples a second: below, nothing i
 
 
 def _count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _moment(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
 
 
 def _positive(value: Any) -> bool:
-    return _moment(value) and value > 0
+    return _moment(value) and float(value) > 0
 
 
 def is_rate(value: Any) -> bool:

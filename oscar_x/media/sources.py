@@ -58,9 +58,7 @@ def _inner(value: Any, key: str, name: str, where: str) -> Any:
         return value
     unknown = [other for other in value if other != key and not (other == "detail" and value[other] == "auto")]
     if unknown or key not in value:
-        raise MediaError(
-            f"{where}: {name} with the keys {sorted(map(str, value))} is not allowed; use {{'{key}': ...}}"
-        )
+        raise MediaError(f"{where}: {name}={short(dict(value))} is not allowed; use {{'{key}': ...}}")
     return value[key]
 
 

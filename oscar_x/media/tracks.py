@@ -128,10 +128,10 @@ def read_track(
         raise MediaError(f"{where}: has no samples")
     check_complete(heard / track.rate, track.seconds, where)
     pieces.append(resample(np.zeros(0, np.float32), True))
-    first = 0 if start is None else round((start - track.start) * rate)
-    last = None if stop is None else max(round((stop - track.start) * rate), 0)
-    samples = np.concatenate([np.zeros(max(-first, 0), np.float32), *pieces])
-    kept = samples[max(first, 0) : None if last is None else last + max(-first, 0)]
+    begin = track.start if start is None else start
+    first = round((begin - track.start) * rate)
+    samples = np.concatenate([np.zeros(max(-first, 0), np.float32), *pieces])[max(first, 0) :]
+    kept = samples if stop is None else samples[: round((stop - begin) * rate)]
     if len(kept) == 0:
         raise MediaError(f"{where}: has no sound in the part that is asked for")
     return kept

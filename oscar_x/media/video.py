@@ -163,7 +163,7 @@ def _from_frames(part: MediaPart, limits: MediaLimits, sampling: Sampling, sizes
         raise MediaError(f"{where}: has {total} frames; 1 to max_frames={limits.max_frames} are allowed")
     first, last = sampling.frame_range(total, rate, where)
     wanted = sampling.choose(first, last, rate)
-    kept = np.empty(0, np.uint8)
+    kept = np.empty((0, 0, 0, 3), np.uint8)
     seen = (0, 0)
     for place, index in enumerate(wanted):
         image = load_image(MediaPart("image", source[index], f"{where} frame {index}"), limits)
