@@ -50,14 +50,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_media(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """``tiny_media(family)``: the folder of a small random multimodal checkpoint, written once a session."""
+def tiny_media(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``tiny_media(family, **text_settings)``: the folder of a small random multimodal checkpoint, written once a
+    session."""
     written: dict[str, Path] = {}
 
-    def make(family: str) -> Path:
-        if family not in written:
-            written[family] = _support("tiny_media").save_tiny(family, tmp_path_factory.mktemp(family))
-        return written[family]
+    def make(family: str, **text: Any) -> Path:
+        key = f"{family} {sorted(text.items())}"
+        if key not in written:
+            written[key] = _support("tiny_media").save_tiny(family, tmp_path_factory.mktemp(family), **text)
+        return written[key]
 
     return make
 

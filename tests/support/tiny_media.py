@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,16 @@ def tiny_config(family: TinyMedia, tokenizer: Any) -> transformers.PreTrainedCon
     return getattr(transformers, family.model).config_class(**resolve(family.config))
 
 
-def save_tiny(name: str, folder: Path, seed: int = 0) -> Path:
-    """Writes model and processor as from_pretrained expects them."""
+def save_tiny(name: str, folder: Path, seed: int = 0, **text_settings: Any) -> Path:
+    """Writes model and processor as from_pretrained expects them.
+
+    Args:
+        text_settings: changes of the text config: another decoder, say.
+    """
     family = load_family(name)
+    if text_settings:
+        text_config = {**family.config["text_config"], **text_settings}
+        family = replace(family, config={**family.config, "text_config": text_config})
     processor = tiny_processor(family)
     torch.manual_seed(seed)
     model = getattr(transformers, family.model)(tiny_config(family, processor.tokenizer)).float().eval()
