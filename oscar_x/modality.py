@@ -79,6 +79,11 @@ class ModalityStream:
         positions = None if self.positions is None else self.positions[:, rows]
         return ModalityStream(self.modalities[rows], self.segments[rows], positions)
 
+    def take(self, columns: Tensor) -> ModalityStream:
+        """The columns at these indices, in this order; media keep their numbers."""
+        positions = None if self.positions is None else self.positions[..., columns]
+        return ModalityStream(self.modalities[:, columns], self.segments[:, columns], positions)
+
     def crop(self, columns: int) -> ModalityStream:
         """The first columns only."""
         positions = None if self.positions is None else self.positions[..., :columns]
@@ -141,6 +146,20 @@ class ModalityStream:
         order = (self.modalities != Modality.PADDING).cumsum(1).sub(1).clamp(min=0)
         order = order if first is None else order + first[:, None]
         return _compact(order).expand(axes, -1, -1)
+
+    def prompt_positions(self) -> Tensor:
+        """The position of each row's next token where the prompt goes on, int64 [batch]: one past a last token of text.
+
+        Behind a video that lasts longer than its frames are wide, transformers counts the prompt's text on from the
+        frames' sides, but generated tokens from the largest position: see next_positions().
+        """
+        if self.positions is None or not self.shape[1]:
+            return self.next_positions()
+        order = torch.arange(1, self.shape[1] + 1, device=self.modalities.device)
+        last = ((self.modalities != Modality.PADDING) * order).argmax(1, keepdim=True)
+        position = self.positions.amax(0).gather(1, last).squeeze(1).long() + 1
+        is_text = self.modalities.gather(1, last).squeeze(1) == Modality.TEXT
+        return torch.where(is_text, position, self.next_positions())
 
     def next_positions(self) -> Tensor:
         """The position of the next text token of each row, [batch]: one past the largest so far."""

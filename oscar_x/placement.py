@@ -30,7 +30,7 @@ def place(
     facts = adapter.media
     if facts is None or facts.rope_index is None:
         return None
-    first = torch.zeros(new.shape[0], dtype=torch.int64) if past is None else past.next_positions().cpu()
+    first = torch.zeros(new.shape[0], dtype=torch.int64) if past is None else past.prompt_positions().cpu()
     ids = inputs["input_ids"][:, -new.shape[1] :]
     if not bool((new.modalities > Modality.TEXT).any()):
         counted = new.counted(3, first.to(new.modalities.device)).to(ids.device)
