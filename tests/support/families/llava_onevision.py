@@ -1,7 +1,7 @@
 """LLaVA-OneVision: a lone image in tiles, several images at 17 tokens each, 4 tokens a video frame."""
 
 SIZE = {"height": 56, "width": 56}
-PINPOINTS = [[56 * rows, 56 * columns] for rows in (1, 2, 3) for columns in (1, 2, 3)]
+PINPOINTS = [[56 * rows, 56 * columns] for rows in range(1, 7) for columns in range(1, 7)]
 
 FAMILY = {
     "model": "LlavaOnevisionForConditionalGeneration",
