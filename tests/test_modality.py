@@ -94,6 +94,19 @@ def test_positions_go_on_behind_the_largest():
     assert later.join(stream).positions[:, 0, :2].tolist() == [[0, 1]] * 3
 
 
+def test_a_prompt_goes_on_behind_its_last_text():
+    """A video of three grids of one token: transformers puts text behind its frames' sides, answers behind its end."""
+    video = stream_of_tokens(torch.tensor([[1, VIDEO, VIDEO, VIDEO, 2]]), None, PLACEHOLDERS)
+    axes = torch.tensor([[0, 1, 5, 9, 2], [0, 1, 1, 1, 2], [0, 1, 1, 1, 2]], dtype=torch.int32)
+    stream = ModalityStream(video.modalities, video.segments, axes[:, None])
+    assert stream.prompt_positions().tolist() == [3]
+    assert stream.next_positions().tolist() == [10]
+    assert stream.crop(4).prompt_positions().tolist() == [10]  # cut inside the video: no text to go on from
+    answered = stream.fit(1, 7)
+    assert answered.prompt_positions().tolist() == answered.next_positions().tolist() == [12]
+    assert video.prompt_positions().tolist() == [5]  # tokens that are only counted
+
+
 def test_padding_has_no_position():
     ids, mask, spans = written([(IMAGE, 2, 1)], padding=3)
     stream = stream_of_tokens(ids, mask, PLACEHOLDERS, [spans])

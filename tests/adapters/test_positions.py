@@ -51,7 +51,7 @@ def ask(parts):
 
 
 def by_model(loaded, ids, parts):
-    """The model's own positions of one whole prompt [3, tokens], and how far generated tokens are from their columns."""
+    """The model's own positions of one prompt [3, tokens], and how far generated tokens are from their columns."""
     grids = {}
     for part in (part for part in parts if part["type"] != "text"):
         for name, value in loaded.prepare(ask([part])).items():
