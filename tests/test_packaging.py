@@ -8,7 +8,9 @@ import sys
 import venv
 import zipfile
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -150,3 +152,57 @@ def test_bootstrap_says_when_no_registry_answers(bootstrap, tmp_path: Path):
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("bootstrap: installation failed: pip could not reach")
     assert not list((tmp_path / "venv").glob(".oscar-x-*"))
+
+
+TORCHVISION = {
+    # registers a kernel for an operator of its compiled part, as the real one does
+    "of another build": "import torch; torch.library.register_fake('torchvision::nms')(lambda *boxes: boxes[0])",
+    "that fits": "",
+    "that is broken": "raise ImportError('libbroken.so: cannot open')",
+}
+
+
+@pytest.fixture
+def environment(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, Path]:
+    """bootstrap.py as a module, for an environment with this torch and that torchvision; its site-packages."""
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    monkeypatch.setenv("OSCAR_X_VENV", str(tmp_path / "venv"))
+    spec = spec_from_file_location("oscar_x_bootstrap", ROOT / "bootstrap.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(run(tmp_path / "venv" / "bin" / "python", "-c", code, cwd=tmp_path).strip())
+    (site / "borrowed.pth").write_text(f"{Path(pytest.__file__).resolve().parent.parent}\n")
+    (site / "torchvision").mkdir()
+    (site / "torchvision" / "__init__.py").write_text(TORCHVISION[request.param])
+    return module, site
+
+
+@pytest.mark.parametrize("environment", ["of another build"], indirect=True)
+def test_bootstrap_lets_a_torchvision_of_another_build_be_imported(environment):
+    module, site = environment
+    assert "nms does not exist" in module.last_error("import torchvision")
+    module.fit_torchvision()
+    assert {path.name for path in site.glob("oscar_x_*")} == {
+        "oscar_x_torchvision_ops.py",
+        "oscar_x_torchvision_ops.pth",
+    }
+    assert module.last_error("import torchvision, transformers") is None
+    assert module.last_error("import sys; sys.exit('torch' in sys.modules)") is None
+
+
+@pytest.mark.parametrize("environment", ["that fits"], indirect=True)
+def test_bootstrap_leaves_a_torchvision_that_fits(environment):
+    module, site = environment
+    module.fit_torchvision()
+    assert not list(site.glob("oscar_x_*"))
+
+
+@pytest.mark.parametrize("environment", ["that is broken"], indirect=True)
+def test_bootstrap_says_when_torchvision_does_not_fit(environment):
+    module, site = environment
+    with pytest.raises(module.Failure, match=r"does not fit the installed torch: ImportError: libbroken\.so"):
+        module.fit_torchvision()
+    assert not list(site.glob("oscar_x_*"))
