@@ -62,7 +62,8 @@ def _walk(container: Any, stream: Any, timeline: Timeline, wanted: list[int], wh
     seekable = container.format.name.startswith(_SEEKABLE)
     frames, reached, begun = container.decode(stream), -1, 0
     for target in wanted:
-        key = int(timeline.keys[np.searchsorted(timeline.keys, target, side="right") - 1])
+        place = int(np.searchsorted(timeline.keys, target, side="right")) - 1
+        key = int(timeline.keys[place]) if place >= 0 else 0  # the key frame before may be left out by an edit list
         if seekable and key > reached + 1:
             container.seek(int(timeline.stamps[key]), stream=stream)
             frames, begun = container.decode(stream), key

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..errors import MediaError
-from .containers import CLOCK, header_seconds
+from .containers import header_seconds
 from .limits import MediaLimits
 from .sizes import check_size
 from .tracks import check_complete
@@ -61,44 +61,59 @@ def read_timeline(container: Any, stream: Any, where: str, limits: MediaLimits) 
         check_size(context.width, context.height, where, limits)
     for promised in (header_seconds(stream), header_seconds(container)):
         _check_seconds(promised or 0.0, where, limits)
-    stamps, keys, end = _read_packets(container, stream, where, limits)
-    if not stamps:
+    packets = _read_packets(container, stream, where, limits)
+    if not packets.stamps:
         raise MediaError(f"{where}: has no frames")
-    ascending = np.unique(stamps)
-    if len(ascending) != len(stamps):
+    stamps = np.unique(packets.stamps)
+    if len(stamps) != len(packets.stamps):
         raise MediaError(f"{where}: two of its frames have the same time stamp")
-    fps = _frame_rate(ascending, stream)
-    start = float(ascending[0] * stream.time_base)
-    timeline = Timeline(ascending, np.searchsorted(ascending, np.sort(keys)), fps, start)
-    _check_seconds(max(timeline.duration, float(ascending[-1] * stream.time_base) - start), where, limits)
-    begin = container.start_time / CLOCK if container.start_time else 0.0
-    check_complete(end - begin, header_seconds(container), where)
+    fps = _frame_rate(stamps, stream)
+    start = float(stamps[0] * stream.time_base)
+    timeline = Timeline(stamps, np.searchsorted(stamps, np.sort(packets.keys)), fps, start)
+    _check_seconds(max(timeline.duration, float(stamps[-1] * stream.time_base) - start), where, limits)
+    check_complete(packets.end - min(packets.begin, 0.0), header_seconds(container), where)
     return timeline
 
 
-def _read_packets(container: Any, stream: Any, where: str, limits: MediaLimits) -> tuple[list[int], list[int], float]:
-    """Stamps of all frames and of key frames, and the second at which the last packet of any stream ends."""
+@dataclass
+class _Packets:
+    """What the packets of a file say.
+
+    Attributes:
+        stamps, keys: of frames that are shown, and of those that decoding can begin at.
+        begin, end: seconds between which all streams lie, frames left out by an edit list included.
+    """
+
+    stamps: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    begin: float = 0.0
+    end: float = 0.0
+
+
+def _read_packets(container: Any, stream: Any, where: str, limits: MediaLimits) -> _Packets:
     most = int(limits.max_video_seconds * HIGHEST_FPS)
-    stamps: list[int] = []
-    keys: list[int] = []
-    end = 0.0
-    for packet in container.demux(stream, *container.streams.audio):
-        if packet.size == 0:
-            continue
+    found, first_key = _Packets(), None
+    for packet in container.demux():
         stamp = packet.dts if packet.pts is None else packet.pts
-        if packet.is_corrupt or (stamp is None and packet.stream is stream):
-            raise MediaError(f"{where}: is damaged or has no time stamps after {end:.2f} seconds")
-        if stamp is None:
+        ours = packet.stream is stream and packet.size > 0
+        if packet.is_corrupt or (ours and stamp is None):
+            raise MediaError(f"{where}: is damaged or has no time stamps after {found.end:.2f} seconds")
+        if packet.size == 0 or stamp is None:
             continue
-        end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
-        # frames before the first key frame cannot be decoded, and an edit list may discard others
-        if packet.stream is stream and not packet.is_discard and (keys or packet.is_keyframe):
-            stamps.append(stamp)
+        found.begin = min(found.begin, float(stamp * packet.time_base))
+        found.end = max(found.end, float((stamp + (packet.duration or 0)) * packet.time_base))
+        if not ours:
+            continue
+        if first_key is None and packet.is_keyframe:
+            first_key = stamp
+        # nothing shown before the first key frame can be decoded; an edit list leaves frames out that others refer to
+        if first_key is not None and stamp >= first_key and not packet.is_discard:
+            found.stamps.append(stamp)
             if packet.is_keyframe:
-                keys.append(stamp)
-            if len(stamps) > most:
+                found.keys.append(stamp)
+            if len(found.stamps) > most:
                 raise MediaError(f"{where}: has more than {most} frames, {HIGHEST_FPS} for each second that is allowed")
-    return stamps, keys, end
+    return found
 
 
 def _frame_rate(stamps: np.ndarray, stream: Any) -> float:

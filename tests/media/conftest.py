@@ -146,6 +146,25 @@ def with_duration(data: bytes, seconds: float) -> bytes:
     return data[:place] + struct.pack(">d", seconds * 1000) + data[place + 8 :]
 
 
+def trimmed(data: bytes, seconds: float) -> bytes:
+    """An MP4 whose edit list leaves its first seconds out, as cutting without encoding does."""
+    changed = bytearray(data)
+
+    def add(place: int, units: float) -> None:
+        value = int.from_bytes(changed[place : place + 4], "big") + round(units)
+        changed[place : place + 4] = struct.pack(">I", value)
+
+    def scale(name: bytes) -> int:
+        return next(int.from_bytes(data[place + 8 : place + 12], "big") for place in boxes(data, name))
+
+    for name, offset in ((b"mvhd", 12), (b"tkhd", 16), (b"elst", 4)):
+        for place in boxes(data, name):
+            add(place + offset, -seconds * scale(b"mvhd"))
+    for place in boxes(data, b"elst"):
+        add(place + 8, seconds * scale(b"mdhd"))
+    return bytes(changed)
+
+
 def rotated(data: bytes) -> bytes:
     """An MP4 that is shown a quarter turn clockwise."""
     changed = bytearray(data)
@@ -163,7 +182,7 @@ def data_uri(data: bytes, media_type: str) -> str:
 def make() -> SimpleNamespace:
     """The functions above, for tests: this folder is not on sys.path."""
     shared = (part, scene, image, png_header, tone, sound, sound_alone, video, decoded)
-    changing = (with_duration, with_noise_as_sound, rotated, data_uri)
+    changing = (with_duration, with_noise_as_sound, trimmed, rotated, data_uri)
     return SimpleNamespace(**{function.__name__: function for function in (*shared, *changing)})
 
 

@@ -125,6 +125,18 @@ def test_large_frames_are_shrunk_while_they_are_decoded(make):
         assert np.abs(frame - expected).mean() < 2
 
 
+@pytest.mark.parametrize("left_out", [1, 6, 9])
+def test_frames_that_an_edit_list_leaves_out_are_no_frames(make, left_out):
+    """The first key frame may be left out, and what follows needs it all the same."""
+    data = make.trimmed(make.video(frames=30), left_out / 12)
+    every = make.decoded(data)
+    assert len(every) == 30 - left_out
+    for count in (None, 3, 8):
+        video = loaded(make, data, num_frames=count)
+        assert video.total_num_frames == len(every)
+        assert np.array_equal(video.frames, every[video.frames_indices])
+
+
 def test_small_frames_stay_as_they_are(make):
     assert loaded(make, make.video(), max_pixels=64 * 48, factor=28).frames.shape[1:3] == (48, 64)
 
