@@ -247,11 +247,12 @@ def _arguments(
     arguments: dict[str, Any] = {
         "text": list(texts),
         "return_tensors": "pt",
-        "padding": many,
         "padding_side": "left",
         "return_offsets_mapping": True,
         "return_text_replacement_offsets": True,
     }
+    if many:  # said of one conversation, it would keep sounds of unequal length from being padded, too
+        arguments["padding"] = True
     bos = getattr(tokenizer_of(processor), "bos_token", None)
     # most chat templates write the first token themselves
     if continues or (bos and texts[0].startswith(bos)):
@@ -260,7 +261,9 @@ def _arguments(
         # a list a conversation, also for one: LLaVA-OneVision shows a lone image in tiles and several without
         arguments["images"] = media["image"]
     if videos := media.flat("video"):
-        arguments["videos"] = [torch.from_numpy(video.frames).permute(0, 3, 1, 2) for video in videos]
+        arguments["videos"] = [
+            [torch.from_numpy(video.frames).permute(0, 3, 1, 2) for video in row] for row in media["video"]
+        ]
         arguments |= {"video_metadata": [_metadata(video) for video in videos], "do_sample_frames": False}
         arguments |= rate_arguments(facts, videos, media.slots)
     return arguments | audio_arguments(processor, media.slots) | facts.processor_arguments(media)

@@ -34,6 +34,8 @@ def cases(make: Any, kinds: tuple[str, ...], facts: Any) -> dict[str, list[Any]]
         found[f"one {kind}"] = [turn(part(make, kind, facts))]
     if "image" in kinds:
         found["several images"] = [turn(*(part(make, "image", facts, seed) for seed in range(3)))]
+    if "audio" in kinds:
+        found["several sounds"] = [turn(*(part(make, "audio", facts, seed) for seed in range(3)))]
     if len(kinds) > 1 and facts.mixes:
         found["mixed"] = [turn(*(part(make, kind, facts, 1) for kind in kinds))]
     kind = kinds[0]
@@ -52,7 +54,7 @@ def by_processor(processor: Any, facts: Any, conversations: list[Any], **options
             for m in conversation
         ]
         texts.append(processor.apply_chat_template(shown, add_generation_prompt=True, tokenize=False))
-        pictures = []
+        pictures, films = [], []
         for message in parse_messages(conversation):
             for piece in (p for p in message.parts if isinstance(p, MediaPart)):
                 if piece.kind == "image":
@@ -62,7 +64,7 @@ def by_processor(processor: Any, facts: Any, conversations: list[Any], **options
                     media["audio"].append(load_audio(piece, MediaLimits(), rate))
                 else:
                     video = load_video(piece, MediaLimits(), fps=facts.fps, num_frames=facts.num_frames)
-                    media["videos"].append(torch.from_numpy(video.frames).permute(0, 3, 1, 2))
+                    films.append(torch.from_numpy(video.frames).permute(0, 3, 1, 2))
                     media["metadata"].append(
                         {
                             "total_num_frames": video.total_num_frames,
@@ -72,10 +74,11 @@ def by_processor(processor: Any, facts: Any, conversations: list[Any], **options
                         }
                     )
         media["images"].append(pictures)
+        media["videos"].append(films)
     given = {}
     if any(media["images"]):
         given["images"] = media["images"]  # a list a conversation, as transformers' own apply_chat_template does
-    if media["videos"]:
+    if any(media["videos"]):
         given |= {"videos": media["videos"], "video_metadata": media["metadata"], "do_sample_frames": False}
         if facts.grid_seconds is not None:
             given["fps"] = facts.fps  # what the processor takes for granted is not the rate of every family
@@ -83,7 +86,9 @@ def by_processor(processor: Any, facts: Any, conversations: list[Any], **options
         given |= {"audio": media["audio"], "sampling_rate": processor.feature_extractor.sampling_rate}
     if processor.tokenizer.bos_token and texts[0].startswith(processor.tokenizer.bos_token):
         given["add_special_tokens"] = False  # as transformers does after its own chat template
-    return processor(text=texts, return_tensors="pt", padding=len(texts) > 1, padding_side="left", **given, **options)
+    if len(texts) > 1:
+        given["padding"] = True
+    return processor(text=texts, return_tensors="pt", padding_side="left", **given, **options)
 
 
 def features(processor: Any, facts: Any, parts: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
