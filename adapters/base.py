@@ -86,7 +86,9 @@ class SpeechFacts:
             [batch, columns].
         added: columns that the talker's prompt has behind those.
         sampling_rate: samples a second of the waveform.
+        config: path from the model's config to the talker's.
         voices: file of the checkpoint that the model's load_speakers() reads; None where the config holds the speakers.
+        lent: settings of the thinker's config that the talker's code reads though its own config lacks them.
     """
 
     talker: str
@@ -95,7 +97,9 @@ class SpeechFacts:
     columns: Callable[[Any, Any], Any]
     added: int
     sampling_rate: int
+    config: str = "talker_config"
     voices: str | None = None
+    lent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ ADAPTER = Adapter(
         columns=of_users,
         added=9,
         sampling_rate=24_000,
+        lent=("audio_config",),  # its n_window, where a prompt has sounds and pictures
     ),
     notes="the caches of thinker and talker are both compressed; that of the code predictor holds at most a few dozen "
     "tokens and is transformers' own",

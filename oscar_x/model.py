@@ -20,6 +20,7 @@ from .multimodal import Prompt, encode
 from .prompts import Messages, encode_messages, encode_text, tokenizer_of
 from .report import LayerReport, layer_reports
 from .session import Parts, Session, SessionState, open_session
+from .speech import Speech, Talker, find_talker, speak
 from .streaming import stream_text
 
 
@@ -34,6 +35,7 @@ class OscarModel:
         media_limits: what media in messages may cost; assign other limits to allow more or less.
         generator: the module of ``model`` whose generate() makes text; ``model`` itself but for omni models.
         key_biases: key-projection biases taken out before compression, by layer index.
+        talker: what turns written answers into spoken ones; None where the model only writes.
     """
 
     def __init__(self, model: Any, processor: Any, adapter: Adapter, config: OscarConfig) -> None:
@@ -43,8 +45,12 @@ class OscarModel:
         self.config = config
         self.media_limits = MediaLimits()
         self.generator = adapter.find_generator(model)
+        if self.generator is not model and self.generator.generation_config.eos_token_id is None:
+            # a checkpoint's generation settings are those of the whole model; its parts know only their configs
+            self.generator.generation_config.eos_token_id = tokenizer_of(processor).eos_token_id
         wanted = config.compresses and config.key_bias == "auto"
         self.key_biases = detect_key_biases(model, adapter) if wanted else {}
+        self.talker: Talker | None = find_talker(model, adapter, config)
         self._last_cache: Any = None
 
     def new_cache(self, *, offloading: bool = False) -> OscarCache:
@@ -55,6 +61,10 @@ class OscarModel:
         """
         biases = self.key_biases or None
         return OscarCache(self.model.config, self.config, key_biases=biases, offloading=offloading)
+
+    def used(self, cache: OscarCache) -> None:
+        """Make this the cache that memory() reports on."""
+        self._last_cache = cache
 
     def memory(self) -> MemoryReport:
         """Bytes of the cache used last. It stays in memory until the next call or until this object goes.
@@ -176,6 +186,34 @@ class OscarModel:
             CacheFileError: no session, damaged, or made by another model.
         """
         return open_session(self, path)
+
+    def speak(
+        self,
+        messages: Messages,
+        *,
+        speaker: str | None = None,
+        max_new_tokens: int = 512,
+        path: str | PathLike[str] | None = None,
+        use_audio_in_video: bool = False,
+        **kwargs: Any,
+    ) -> Speech:
+        """The model's answer to a conversation as text and as sound (omni models).
+
+        Args:
+            messages: as for chat().
+            speaker: one of the model's voices; by default its own choice.
+            max_new_tokens: the text's largest length in tokens.
+            path: where to write the sound as a WAV file.
+            use_audio_in_video: hear the sound track of every video.
+            kwargs: for the model's own generate(), such as ``talker_max_new_tokens`` or ``talker_do_sample``.
+
+        Raises:
+            MediaError: as chat().
+            ValueError: a model that does not speak, an unknown speaker, a path that does not end in .wav, or an answer
+                with nothing to say.
+            OSError: the path cannot be written.
+        """
+        return speak(self, messages, speaker, max_new_tokens, path, use_audio_in_video, kwargs)
 
     def report(self) -> list[LayerReport]:
         """What happens to each layer's cache and why; a line each when printed."""
