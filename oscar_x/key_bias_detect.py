@@ -98,7 +98,9 @@ def rotary_frequencies(rotary: Any, layer_type: str | None) -> tuple[Tensor, flo
 def rotary_axes(rotary: Any, frequencies: int) -> Tensor | None:
     """Which position turns each frequency, int64 [rotary_dim/2], where frequencies are dealt out to the axes by
     sections in turn (Qwen2-VL, section 2.1); None where a token has one position."""
-    sections = getattr(rotary, "mrope_section", None)
-    if not sections or sum(sections) != frequencies:
+    # earlier transformers has them in the config alone
+    parameters = getattr(getattr(rotary, "config", None), "rope_parameters", None) or {}
+    sections = getattr(rotary, "mrope_section", None) or parameters.get("mrope_section")
+    if not sections or sum(sections) != frequencies or parameters.get("mrope_interleaved"):
         return None
     return torch.cat([torch.full((size,), place % 3) for place, size in enumerate(sections)])
