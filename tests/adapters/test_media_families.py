@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 import oscar_x
 from oscar_x.modality import Modality
@@ -187,6 +188,13 @@ def test_forgotten_question_fork_and_file(make, support, family, load, tmp_path)
     assert torch.equal(stream.modalities, forked.cache.modalities.modalities)
 
 
+def rolls_windows_back():
+    layer, states = DynamicSlidingWindowLayer(4), torch.zeros(1, 1, 8, 4)
+    layer.activate_past_recording()
+    layer.update(states, states)
+    return layer.get_mask_sizes(1)[0] == layer.update(states[:, :, :1], states[:, :, :1])[0].shape[2]
+
+
 def test_positions_after_crop(make, support, family, load):
     """Rolling back to any column and reading the same again gives what was read the first time."""
     loaded = load(16)
@@ -197,6 +205,8 @@ def test_positions_after_crop(make, support, family, load):
     cache = None
     for back in (4, 30):
         if cache is None or any(layer.is_sliding for layer in cache.layers):
+            if any(layer.is_sliding for layer in loaded.new_cache().layers) and not rolls_windows_back():
+                pytest.skip("this transformers returns more states from a layer that can be rolled back than it masks")
             # layers with a window can be rolled back once, and only where they are told to keep what leaves it
             cache = loaded.new_cache()
             cache.activate_past_recording()
