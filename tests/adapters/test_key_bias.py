@@ -16,23 +16,14 @@ from oscar_x.attention import register
 from oscar_x.config import resolve_config
 from oscar_x.model import OscarModel
 
-# rotary pairs (channel i turns with channel i + head_dim / 2), as parts of all pairs, fastest first
-BANDS = {"high": (0.0, 0.25), "middle": (0.375, 0.625), "low": (0.75, 1.0)}
+BANDS = ["high", "middle", "low"]
 PREFIX, ASKED = 512, 64
 
 
 def biased_model(support, norm: float, band: str | None, head_dim: int, layers: int = 1):
     """A tiny Qwen2 whose every KV head has a bias of this norm spread over one band of rotary channels."""
-    hidden = 4 * head_dim
-    model = support("tiny").tiny_model("qwen2", hidden_size=hidden, num_hidden_layers=layers)
-    if band is not None:
-        half = head_dim // 2
-        start, stop = (int(part * half) for part in BANDS[band])
-        for index, layer in enumerate(model.model.layers):
-            bias = torch.zeros(2, 2, half)
-            bias[:, :, start:stop] = torch.randn(2, 2, stop - start, generator=torch.Generator().manual_seed(index))
-            bias *= norm / bias.flatten(1).norm(dim=1)[:, None, None]
-            layer.self_attn.k_proj.bias.data.copy_(bias.flatten())
+    model = support("tiny").tiny_model("qwen2", hidden_size=4 * head_dim, num_hidden_layers=layers)
+    support("key_biases").set_key_biases(model.model.layers, norm, band)
     register()
     model.set_attn_implementation("oscar")
     return model
