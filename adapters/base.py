@@ -88,6 +88,8 @@ class SpeechFacts:
         sampling_rate: samples a second of the waveform.
         config: path from the model's config to the talker's.
         voices: file of the checkpoint that the model's load_speakers() reads; None where the config holds the speakers.
+        needs_mask: whether the talker begins its codes and places its tokens only where it sees an attention mask;
+            recent transformers leave it out where nothing is padded.
         lent: settings of the thinker's config that the talker's code reads though its own config lacks them.
     """
 
@@ -99,6 +101,7 @@ class SpeechFacts:
     sampling_rate: int
     config: str = "talker_config"
     voices: str | None = None
+    needs_mask: bool = False
     lent: tuple[str, ...] = ()
 
 

@@ -48,6 +48,7 @@ ADAPTER = Adapter(
         added=2,
         sampling_rate=24_000,
         voices="spk_dict.pt",
+        needs_mask=True,
     ),
     key_bias="k_proj.bias",
     notes="the caches of thinker and talker are both compressed; key projections of both carry a bias, and where it is "

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .adapters.base import Adapter, follow
+from .adapters.base import Adapter, SpeechFacts, follow
 from .cache import OscarCache
 from .config import OscarConfig
 from .generation import complete
@@ -25,7 +25,6 @@ from .key_bias_detect import detect_key_biases
 from .memory import MemoryReport
 from .modality import Modality, ModalityStream
 from .multimodal import Prompt
-from .placement import place
 from .prompts import Messages, tokenizer_of
 from .report import LayerReport, layer_reports
 
@@ -136,9 +135,8 @@ def speak(
     given = complete(model, prompt, {"past_key_values": thinker_cache, "max_new_tokens": max_new_tokens})
     arguments = {name if name in _SHARED else f"thinker_{name}": value for name, value in given.items()}
     arguments |= {"talker_past_key_values": talker_cache, "speaker": voice, **kwargs}
-    with _lent_settings(model, talker):
-        stream = _talker_stream(model, talker, prompt, given)
-        talker_cache.expect_prompt(stream.shape[1], stream)
+    stream = _talker_stream(model, prompt)
+    with _lent_settings(model, talker), _watched(talker, facts, talker_cache, stream):
         tokens, waveform = _generate(model, arguments, thinker_cache, talker_cache)
     model.used(thinker_cache)
     speech = Speech(
@@ -217,13 +215,39 @@ def _find_speaker(model: OscarModel, speaker: str | None) -> str:
     return found[0]
 
 
-def _talker_stream(model: OscarModel, talker: Talker, prompt: Prompt, given: Mapping[str, Any]) -> ModalityStream:
+def _talker_stream(model: OscarModel, prompt: Prompt) -> ModalityStream:
     """What the columns of the talker's prompt are: those of the thinker's that it reads, and the start of its codes."""
-    facts, ids = model.adapter.speech, given["input_ids"]
+    facts = model.adapter.speech
     assert facts is not None
-    read = facts.columns(model.model.config, ids)[0].nonzero()[:, 0]
-    stream = prompt.stream.take(read.to(prompt.stream.modalities.device))
-    stream = stream.fit(1, len(read) + facts.added, Modality.CODEC)
-    # the last token of a prompt is text, and so are the columns added behind it
-    placed = {**given, "input_ids": torch.cat([ids[:, read], ids[:, -1:].expand(-1, facts.added)], dim=1)}
-    return replace(stream, positions=place(talker.adapter, talker.module, placed, stream, None))
+    read = facts.columns(model.model.config, prompt["input_ids"])[0].nonzero()[:, 0]
+    return prompt.stream.take(read).fit(1, len(read) + facts.added, Modality.CODEC)
+
+
+@contextmanager
+def _watched(talker: Talker, facts: SpeechFacts, cache: OscarCache, stream: ModalityStream) -> Iterator[None]:
+    """For the time of a generation, the cache is told where the talker stands, which only its own code works out."""
+
+    def give_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if kwargs.get("attention_mask") is None:
+            new = kwargs["input_ids"] if kwargs.get("inputs_embeds") is None else kwargs["inputs_embeds"]
+            columns = cache.get_seq_length() + new.shape[1]
+            kwargs["attention_mask"] = torch.ones(1, columns, dtype=torch.int64, device=new.device)
+        return args, kwargs
+
+    def tell(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        positions = kwargs.get("position_ids")
+        if cache.get_seq_length() == 0 and positions is not None:
+            placed = positions[-3:].cpu()  # a fourth axis before them counts the columns
+            placed = placed if placed.is_floating_point() else placed.int()
+            cache.expect_prompt(stream.shape[1], replace(stream, positions=placed))
+
+    decoder = talker.adapter.find_decoder(talker.module)
+    cache.expect_prompt(stream.shape[1], stream)
+    hooks = [decoder.register_forward_pre_hook(tell, with_kwargs=True)]
+    if facts.needs_mask:
+        hooks.append(talker.module.register_forward_pre_hook(give_mask, with_kwargs=True))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
