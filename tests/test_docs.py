@@ -12,7 +12,7 @@ from oscar_x.adapters.base import Adapter
 from oscar_x.evals.method import Method
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def code_blocks(document: Path) -> list[str]:

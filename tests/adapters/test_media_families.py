@@ -12,6 +12,7 @@ from oscar_x.modality import Modality
 
 FAMILIES = [
     "llava",
+    "pixtral",
     "llava_next",
     "llava_next_video",
     "llava_onevision",
