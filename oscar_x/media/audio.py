@@ -14,9 +14,7 @@ from .messages import MediaPart
 from .options import HIGHEST_RATE, LOWEST_RATE, check_options, is_rate
 from .pixels import as_numpy, is_array
 from .sources import short
-from .tracks import check_finite, check_rate, check_seconds, open_track, read_track
-
-MAX_CHANNELS = 16
+from .tracks import check_channels, check_finite, check_rate, check_seconds, open_track, read_track
 
 
 def load_audio(part: MediaPart, limits: MediaLimits, sampling_rate: int) -> np.ndarray:
@@ -72,11 +70,7 @@ def _samples_and_rate(part: MediaPart) -> tuple[np.ndarray, Any]:
         )
     if source.ndim not in (1, 2) or 0 in source.shape:
         raise MediaError(f"{part.where}: samples of shape {tuple(source.shape)}; use [samples] or [channels, samples]")
-    if source.ndim == 2 and source.shape[0] > MAX_CHANNELS:
-        raise MediaError(
-            f"{part.where}: {source.shape[0]} channels in the shape {tuple(source.shape)}; "
-            f"use [channels, samples] with at most {MAX_CHANNELS} channels"
-        )
+    check_channels(source.shape[0] if source.ndim == 2 else 1, part.where)
     return as_numpy(source), given if rate is None else rate
 
 

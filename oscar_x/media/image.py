@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from .sizes import check_size, fitted_size
 
 # formats of photographs and figures; others of PIL's start programs (EPS) or hold images within images (ICO)
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "TGA")
-_WARNINGS = threading.Lock()
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def load_image(part: MediaPart, limits: MediaLimits, *, factor: int = 1) -> Image.Image:
@@ -67,7 +68,7 @@ def load_image(part: MediaPart, limits: MediaLimits, *, factor: int = 1) -> Imag
 def _from_file(part: MediaPart, limits: MediaLimits) -> Image.Image:
     with open_source(part, limits) as file, decoding(part):
         try:
-            with _no_warnings():
+            with _quiet():
                 image = Image.open(file, formats=[name for name in FORMATS if name in _readable()])
         except Image.UnidentifiedImageError:
             raise MediaError(f"{part.where}: is no image of a known format ({', '.join(FORMATS)})") from None
@@ -86,11 +87,17 @@ def _readable() -> dict[str, Any]:
 
 
 @contextmanager
-def _no_warnings() -> Iterator[None]:
-    """PIL warns of sizes that are checked here anyway. Filters are process-wide, so one thread at a time."""
-    with _WARNINGS, warnings.catch_warnings():
+def _quiet() -> Iterator[None]:
+    """PIL warns of sizes that are checked here anyway, and logs what it raises. Whoever set a handler up still gets the
+    log; without one it does not go to stderr. Filters are process-wide, so one thread at a time."""
+    log, handler = logging.getLogger("PIL"), logging.NullHandler()
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        log.addHandler(handler)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
 
 
 def _from_pixels(source: Any, where: str, limits: MediaLimits) -> Image.Image:
@@ -111,7 +118,7 @@ def image_of(pixels: np.ndarray) -> Image.Image:
 
 
 def _as_rgb(image: Image.Image, where: str) -> Image.Image:
-    with _no_warnings():
+    with _quiet():
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
         upright = ImageOps.exif_transpose(image) if turned else image
         if upright.mode in ("I", "F") or upright.mode.startswith("I;"):

@@ -20,6 +20,7 @@ from .sources import short
 # how files begin that libsndfile reads as well as any; MP3 goes to FFmpeg, since libsndfile's reader writes to stderr
 _SNDFILE = (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"riff")
 _BLOCK = 1 << 16
+MAX_CHANNELS = 16
 _LOUDEST = 64.0  # of float samples whose full scale is 1: integers stored as floats are far above
 _MISSING = (0.25, 0.05)  # seconds, or share of the duration, by which headers of whole files are off
 
@@ -55,11 +56,12 @@ def open_track(file: BinaryIO, where: str) -> Iterator[Track]:
         _check_riff(file, magic, where)
         file.seek(0)
         try:
-            opened = soundfile.SoundFile(file)
+            opened = soundfile.SoundFile(_Seekable(file))
         except soundfile.LibsndfileError:
             opened = None  # Ogg and WAV also hold codecs that libsndfile lacks
         if opened is not None:
             with opened:
+                check_channels(opened.channels, where)
                 seconds = opened.frames / opened.samplerate
                 yield Track(opened.samplerate, seconds, opened.blocks(_BLOCK, dtype="float32", always_2d=True))
             return
@@ -83,17 +85,20 @@ def container_track(container: Any, where: str) -> Track:
     # the duration of a video is not that of its sound
     seconds = header_seconds(stream) or (None if container.streams.video else header_seconds(container))
     # headers of some AAC files say half the rate: the frames know
-    return Track(first.sample_rate, seconds, _blocks(chain([first], frames)), first.time or 0.0)
+    return Track(first.sample_rate, seconds, _blocks(chain([first], frames), where), first.time or 0.0)
 
 
-def _blocks(frames: Iterable[Any]) -> Iterator[np.ndarray]:
+def _blocks(frames: Iterable[Any], where: str) -> Iterator[np.ndarray]:
     from av import AudioResampler
 
-    to_float = AudioResampler(format="fltp")
+    # interleaved: of planes, PyAV reads past the eighth of a frame with more channels
+    to_float = AudioResampler(format="flt")
     for frame in frames:
+        channels = len(frame.layout.channels)
+        check_channels(channels, where)
         frame.pts = None  # samples stay as they come, whatever gaps their stamps say
         for floats in to_float.resample(frame):
-            yield floats.to_ndarray().T
+            yield floats.to_ndarray().reshape(-1, channels)
 
 
 def read_track(
@@ -152,6 +157,12 @@ def check_rate(rate: Any, where: str) -> None:
         raise MediaError(f"{where}: sampling rate {short(rate)} is not allowed; use {LOWEST_RATE} to {HIGHEST_RATE}")
 
 
+def check_channels(channels: int, where: str) -> None:
+    """Refuse more channels than any recording has: most likely they are samples."""
+    if channels > MAX_CHANNELS:
+        raise MediaError(f"{where}: {channels} channels; use [channels, samples] with at most {MAX_CHANNELS} channels")
+
+
 def check_seconds(seconds: float, where: str, limits: MediaLimits) -> None:
     """Refuse a sound that is too long."""
     if seconds > limits.max_audio_seconds:
@@ -173,6 +184,21 @@ def check_complete(found: float, promised: float | None, where: str) -> None:
         raise MediaError(
             f"{where}: ends after {found:.2f} of {promised:.2f} seconds; it is cut off or its header wrong"
         )
+
+
+class _Seekable:
+    """A file as libsndfile sees it: a seek to before its beginning, which broken headers cause, goes nowhere. An error
+    raised in a callback of the library would be printed and lost."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell, self.read, self.readinto = file.tell, file.read, file.readinto  # type: ignore[attr-defined]
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return self.tell()
 
 
 def _check_riff(file: BinaryIO, magic: bytes, where: str) -> None:

@@ -117,6 +117,7 @@ SOUNDS: dict[str, tuple[Case, str]] = {
     "NaN samples": (lambda m, t: samples(np.nan), "sample of nan"),
     "infinite samples": (lambda m, t: samples(-np.inf), "sample of inf"),
     "integers as floats": (lambda m, t: samples(12_000.0), "sample of 12000"),
+    "17 channels in a file": (lambda m, t: m.sound("WAV", channels=17), "17 channels"),
     "no samples": (lambda m, t: np.zeros(0, np.float32), r"shape \(0,\)"),
     "three dimensions": (lambda m, t: np.zeros((1, 1, 16), np.float32), r"shape \(1, 1, 16\)"),
     "channels last": (lambda m, t: np.zeros((1600, 2), np.float32), "1600 channels"),
