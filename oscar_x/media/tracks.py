@@ -134,6 +134,7 @@ def read_track(
     check_complete(heard / track.rate, track.seconds, where)
     pieces.append(resample(np.zeros(0, np.float32), True))
     begin = track.start if start is None else start
+    check_seconds(max(track.start - begin, 0.0) + heard / track.rate, where, limits)  # silence counts as well
     first = round((begin - track.start) * rate)
     samples = np.concatenate([np.zeros(max(-first, 0), np.float32), *pieces])[max(first, 0) :]
     kept = samples if stop is None else samples[: round((stop - begin) * rate)]

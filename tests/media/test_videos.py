@@ -215,6 +215,13 @@ def test_a_sound_that_begins_later_is_silent_until_then(make):
         loaded(make, longer, options={"video_start": 1}, sound_rate=16_000)
 
 
+def test_silence_before_a_sound_counts_as_sound(make):
+    """A time stamp far ahead must not ask for memory that no sound fills."""
+    data = make.video("matroska", sound_seconds=1.0, sound_delay=3.0)
+    with pytest.raises(ValueError, match=r"4\.0 seconds of sound; max_audio_seconds=2\.5"):
+        loaded(make, data, limits=MediaLimits(max_audio_seconds=2.5), sound_rate=16_000)
+
+
 def test_a_real_video_with_sound(make, clip):
     path = clip("bigbuckbunny.mp4")
     video = loaded(make, path, fps=2, max_pixels=602_112, sound_rate=16_000, factor=28)
