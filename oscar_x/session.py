@@ -28,6 +28,8 @@ Parts = str | Mapping[str, Any] | Sequence[Any]
 
 # splits a rendered conversation where the cache ends; no chat template and no user writes it
 _MARK = "\u2063oscar-x continues here\u2063"
+# inputs that have an entry a token; others may by chance have the same shape
+_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 _OPENING = Message("user", (TextPart("-", "opening"),))
 
 
@@ -198,8 +200,9 @@ def _behind(prompt: Prompt, pending: list[int], held: int) -> Prompt:
     front = {"input_ids": ids.new_tensor([pending], dtype=ids.dtype).view(1, -1)}
     tensors = {}
     for name, value in prompt.items():
-        per_token = isinstance(value, torch.Tensor) and value.shape == ids.shape
-        before = front.get(name, torch.zeros_like(front["input_ids"], dtype=value.dtype)) if per_token else None
+        before = None
+        if name in _PER_TOKEN:
+            before = front.get(name, torch.zeros_like(front["input_ids"], dtype=value.dtype))
         tensors[name] = value if before is None else torch.cat([before, value], dim=1)
     tensors["attention_mask"] = torch.ones((1, held + len(pending) + ids.shape[1]), dtype=torch.int64)
     text = stream_of_tokens(front["input_ids"], None, {})
