@@ -1,4 +1,4 @@
-"""Chat templates that write all images of a message, then all videos, then its texts, as LLaVA checkpoints bring them."""
+"""Chat templates that write all images of a message, then its videos, then its texts, as LLaVA checkpoints have."""
 
 from __future__ import annotations
 
