@@ -148,7 +148,7 @@ class ModalityStream:
         return _compact(order).expand(axes, -1, -1)
 
     def prompt_positions(self) -> Tensor:
-        """The position of each row's next token where the prompt goes on, int64 [batch]: one past a last token of text.
+        """The position of each row's next token where the prompt goes on, [batch]: one past a last token of text.
 
         Behind a video that lasts longer than its frames are wide, transformers counts the prompt's text on from the
         frames' sides, but generated tokens from the largest position: see next_positions().
@@ -157,7 +157,7 @@ class ModalityStream:
             return self.next_positions()
         order = torch.arange(1, self.shape[1] + 1, device=self.modalities.device)
         last = ((self.modalities != Modality.PADDING) * order).argmax(1, keepdim=True)
-        position = self.positions.amax(0).gather(1, last).squeeze(1).long() + 1
+        position = self.positions.amax(0).gather(1, last).squeeze(1) + 1
         is_text = self.modalities.gather(1, last).squeeze(1) == Modality.TEXT
         return torch.where(is_text, position, self.next_positions())
 
