@@ -1,4 +1,4 @@
-"""Gemma 3 with vision: 16 tokens an image, one sliding-window layer to each full-attention layer."""
+"""Gemma 3 with vision: 16 tokens an image, wider than the window of every second layer."""
 
 FAMILY = {
     "model": "Gemma3ForConditionalGeneration",
@@ -6,7 +6,7 @@ FAMILY = {
     "config": {
         "text_config": {
             "DECODER": True,
-            "sliding_window": 24,
+            "sliding_window": 12,
             "layer_types": ["sliding_attention", "full_attention"],
             "query_pre_attn_scalar": 64,
         },
