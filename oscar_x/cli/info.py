@@ -15,8 +15,11 @@ from oscar_x.config import DEFAULT_PRESET, PRESETS, OscarConfig, resolve_config
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from oscar_x.adapters.base import Adapter
     from oscar_x.source import ModelSource
 
+# of the model that writes, and of the talker where it speaks, too
+_Layers = tuple[list[dict[str, Any]], list[dict[str, Any]] | None]
 Model = Annotated[
     str | None,
     typer.Argument(metavar="[MODEL]", help=MODEL_HELP, show_default=False),
@@ -91,19 +94,24 @@ def _about_model(console: Console, name: str, preset: str, oscar: OscarConfig, c
         config = read_config(source)
         adapter = find_adapter(config)
         read_weights = has_weights and not config_only
-        layers = _layers_of_model(name, preset, oscar) if read_weights else _layers_of_config(config, oscar)
-    table = make_table(
-        f"{source} ({adapter.name})", "layers", "type", "KV heads", "head_dim", "bits", "key bias", "why"
-    )
-    for row in _rows(layers):
-        table.add_row(*row)
-    console.print(table)
+        layers, talker = (
+            _layers_of_model(name, preset, oscar) if read_weights else _layers_of_config(config, adapter, oscar)
+        )
+    whole = f"{source} ({adapter.name})"
+    for title, rows in ((whole, layers), ("Its talker", talker)):
+        if rows is None:
+            continue
+        table = make_table(title, "layers", "type", "KV heads", "head_dim", "bits", "key bias", "why")
+        for row in _rows(rows):
+            table.add_row(*row)
+        console.print(table)
     if adapter.notes:
         console.print(adapter.notes, markup=False)
     if not read_weights:
         console.print("Weights were not read, so key-projection biases were not looked for.", style="dim")
     about = {"model": str(source), "family": adapter.name, "weights_read": read_weights}
-    return {**about, "config": oscar.to_dict(), "layers": layers}
+    spoken = {} if talker is None else {"talker_layers": talker}
+    return {**about, "config": oscar.to_dict(), "layers": layers, **spoken}
 
 
 def _find(name: str) -> tuple[ModelSource, bool]:
@@ -120,17 +128,22 @@ def _find(name: str) -> tuple[ModelSource, bool]:
     return source, source.local
 
 
-def _layers_of_config(config: Any, oscar: OscarConfig) -> list[dict[str, Any]]:
+def _layers_of_config(config: Any, adapter: Adapter, oscar: OscarConfig) -> _Layers:
+    from oscar_x.adapters.base import follow
     from oscar_x.cache import plan_layers
 
-    return [plan.to_dict() for plan in plan_layers(config, oscar)]
+    speaks = adapter.speech is not None and config.enable_audio_output
+    talker = follow(config, adapter.speech.config) if adapter.speech is not None and speaks else None
+    layers = [plan.to_dict() for plan in plan_layers(config, oscar)]
+    return layers, None if talker is None else [plan.to_dict() for plan in plan_layers(talker, oscar)]
 
 
-def _layers_of_model(name: str, preset: str, oscar: OscarConfig) -> list[dict[str, Any]]:
+def _layers_of_model(name: str, preset: str, oscar: OscarConfig) -> _Layers:
     from oscar_x.loading import load
 
     model = load(name, key_bits=oscar.key_bits, value_bits=oscar.value_bits, preset=preset)
-    return [layer.to_dict() for layer in model.report()]
+    talker = None if model.talker is None else [layer.to_dict() for layer in model.talker.report()]
+    return [layer.to_dict() for layer in model.report()], talker
 
 
 def _rows(layers: list[dict[str, Any]]) -> list[list[str]]:

@@ -77,3 +77,20 @@ def test_bits_of_keys_and_values_differ_on_request(oscar_x, tiny):
     keys = json.loads(oscar_x("info", tiny("llama"), "--config-only", "--key-bits", 4, "--json", "-").output)
     assert keys["config"]["key_bits"] == 4
     assert keys["layers"][0]["bits_per_element"] == pytest.approx(both["layers"][0]["bits_per_element"] + 1, abs=0.1)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_omni", "qwen3_omni_moe"])
+def test_thinker_and_talker_of_omni_models(oscar_x, tiny_media, tmp_path, family):
+    outcome = oscar_x("info", tiny_media(family), "--json", tmp_path / "info.json")
+    about = json.loads((tmp_path / "info.json").read_text())
+    assert outcome.status == 0
+    assert [layer["compressed"] for layer in about["layers"]] == [True, True]
+    assert [layer["compressed"] for layer in about["talker_layers"]] == [True, True]
+    assert "Its talker" in outcome.output
+    bare = json.loads(oscar_x("info", tiny_media(family), "--config-only", "--json", "-").output)
+    assert bare["weights_read"] is False
+    assert len(bare["talker_layers"]) == 2
+
+
+def test_models_that_only_write_have_no_talker(oscar_x, tiny_media):
+    assert "talker_layers" not in json.loads(oscar_x("info", tiny_media("qwen2_audio"), "--json", "-").output)
