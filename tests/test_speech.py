@@ -207,19 +207,37 @@ def test_a_model_without_talker(tiny, tiny_media, family, load, tmp_path):
 
 
 def test_key_biases_of_the_talker_are_taken_out(support, tiny_media, tmp_path):
-    """A bias far larger than the keys, on axes of its own for each frequency, changes nothing at 8 bits."""
+    """A bias far larger than the keys, turned on three axes: taken out, it costs no bits."""
     shutil.copytree(tiny_media("qwen2_5_omni"), tmp_path / "biased")
     model = transformers.Qwen2_5OmniForConditionalGeneration.from_pretrained(tmp_path / "biased", dtype="auto")
     generator = torch.Generator().manual_seed(0)
     for part in (model.thinker.model.language_model, model.talker.model):
         bias = part.layers[1].self_attn.k_proj.bias
-        bias.data = 30 * torch.randn(bias.shape, generator=generator)
+        bias.data = 300 * torch.randn(bias.shape, generator=generator)
     model.save_pretrained(tmp_path / "biased")
-    loaded = oscar_x.load(tmp_path / "biased", kv_bits=2, device="cpu")
-    assert set(loaded.key_biases) == set(loaded.talker.key_biases) == {1}
-    assert loaded.talker.key_biases[1].axes is not None
-    assert [layer.key_bias_removed for layer in loaded.talker.report()] == [False, True]
-    assert len(loaded.speak("Hello " * 40, **SHORT).waveform) > 0
+    make, cases = support("tiny_media"), support("media_cases")
+    logits = {}
+    for kv_bits, taken_out in ((16, False), (8, True), (8, False)):
+        loaded = oscar_x.load(tmp_path / "biased", kv_bits=kv_bits, device="cpu")
+        if kv_bits == 8:
+            assert set(loaded.key_biases) == set(loaded.talker.key_biases) == {1}
+            assert [layer.key_bias_removed for layer in loaded.talker.report()] == [False, True]
+        if not taken_out:
+            loaded.talker.key_biases = {}
+        media = [cases.part(make, kind, loaded.adapter.media, 1) for kind in ("image", "audio")]
+        said = logits.setdefault((kv_bits, taken_out), [])
+        hook = loaded.talker.module.register_forward_hook(lambda m, a, out, said=said: said.append(out.logits[0, -1]))
+        try:
+            question = {"type": "text", "text": cases.LONG}
+            loaded.speak([{"role": "user", "content": [*media, question]}], talker_do_sample=False, **SHORT)
+        finally:
+            hook.remove()
+    exact = logits[16, False]
+    assert all(torch.equal(said[0].argmax(), exact[0].argmax()) for said in logits.values())
+    # the first comes from the prompt before it is packed, the second reads it packed
+    taken_out, left = (float((logits[8, how][1] - exact[1]).norm() / exact[1].norm()) for how in (True, False))
+    assert taken_out < 0.01
+    assert taken_out < 0.5 * left
 
 
 def test_vocoder_and_towers_do_without_packed_attention(load, conversations):
