@@ -9,12 +9,12 @@ BITS = (1, 2, 3, 4, 8)
 GROUP_SIZES = (8, 16, 32, 64, 128, 256)
 SCALE_BITS = (16, 8, 6, 4, 3, 2)
 NORM_BITS = (16, 8)
-BACKENDS = ("auto", "reference")
+BACKENDS = ("auto", "triton", "reference")
 
 TokenNorm = Literal["per_head", "shared", "none"]
 ValueGrouping = Literal["per_token", "per_channel"]
 KeyBiasRemedy = Literal["auto", "off"]
-Backend = Literal["auto", "reference"]
+Backend = Literal["auto", "triton", "reference"]
 
 
 def _check_bits(key_bits: Any, value_bits: Any) -> None:
@@ -60,7 +60,8 @@ class OscarConfig:
             only if this is larger than its number of candidates: a forward pass of more new tokens than this counts
             as a prompt and is packed before the candidates are confirmed.
         block_size: tokens that are packed together once residual_length more have arrived.
-        backend: "auto" takes the fastest kernels for the device, "reference" plain torch everywhere.
+        backend: "auto" takes the fastest kernels for the device, "triton" Triton's or none (CUDA, or its interpreter),
+            "reference" plain torch everywhere.
         key_bias: "auto" subtracts a large key-projection bias before compression, "off" never does.
     """
 

@@ -61,7 +61,8 @@ def load(
         device: where the model goes; by default an accelerator if there is one, else the CPU.
         dtype: of the weights; by default the checkpoint's own. GGUF files are dequantized, by default to float32
             on the CPU and bfloat16 elsewhere.
-        backend: which kernels read the cache: "auto" or "reference".
+        backend: which kernels write and read the cache: "auto" (the fastest for the device), "triton" (CUDA, or
+            Triton's interpreter) or "reference" (plain torch).
         from_pretrained_kwargs: passed on to transformers. An ``attn_implementation`` given here is kept; the cache
             then hands it dequantized states.
 

@@ -16,6 +16,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # read when triton and the kernels are imported: they run on the CPU then
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 def _support(name: str) -> ModuleType:
     """A module of tests/support; the tests' root is not on sys.path."""

@@ -1,3 +1,3 @@
-from .op import backends, exact_attention, merge_attention, packed_attention
+from .op import backends, exact_attention, joint_attention, merge_attention, packed_attention
 
-__all__ = ["backends", "exact_attention", "merge_attention", "packed_attention"]
+__all__ = ["backends", "exact_attention", "joint_attention", "merge_attention", "packed_attention"]

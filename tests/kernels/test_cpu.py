@@ -74,4 +74,4 @@ def test_without_numba_the_reference_runs_and_says_so_once(monkeypatch, caplog) 
 
 def test_the_choice_can_be_asked_for() -> None:
     assert backends()["cpu"].startswith("compiled loops")
-    assert backends()["cuda"] == "plain torch"
+    assert backends()["cuda"] == "Triton kernels"

@@ -1,0 +1,78 @@
+"""The Hadamard transform inside Triton kernels, and as a kernel of its own."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from .reference import power_of_two_factor
+
+ROWS = 16  # of a program: the least that a tensor-core product takes
+MOST_CHANNELS = 256  # the matrix is built in registers
+
+
+@triton.jit
+def signs(CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
+    """Sylvester's matrix of +-1 in blocks of WIDTH, fp16 [CHANNELS, CHANNELS]: the parity of i & j."""
+    i, j = tl.arange(0, CHANNELS)[:, None], tl.arange(0, CHANNELS)[None, :]
+    common = i & j & (WIDTH - 1)
+    common ^= common >> 4
+    common ^= common >> 2
+    common ^= common >> 1
+    return tl.where(i // WIDTH == j // WIDTH, 1.0 - 2.0 * (common & 1).to(tl.float32), 0.0).to(tl.float16)
+
+
+@triton.jit
+def rotate_rows(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
+    """Rows of x, fp32 [rows >= 16, CHANNELS], rotated to 21 bits or better; channels past the last block must be 0.
+
+    Two fp16 products, of the leading and the trailing bits: the matrix is exact in fp16.
+    """
+    largest = tl.max(tl.abs(x), axis=1)
+    unit = tl.where(largest > 0, largest, 1.0)
+    scaled = x / unit[:, None]
+    high = scaled.to(tl.float16)
+    low = (scaled - high.to(tl.float32)).to(tl.float16)
+    matrix = signs(CHANNELS, WIDTH)
+    rotated = tl.dot(low, matrix)
+    rotated = tl.dot(high, matrix, rotated)
+    root: tl.constexpr = WIDTH**-0.5
+    return rotated * (unit * root)[:, None]
+
+
+@triton.jit
+def _rotate_kernel(
+    x, out, rows, HEAD_DIM: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    channel = tl.arange(0, CHANNELS)
+    at = row[:, None] * HEAD_DIM + channel[None, :]
+    held = (row < rows)[:, None] & (channel < HEAD_DIM)[None, :]
+    rotated = rotate_rows(tl.load(x + at, mask=held, other=0.0).to(tl.float32), CHANNELS, WIDTH)
+    tl.store(out + at, rotated.to(out.dtype.element_ty), mask=held)
+
+
+def refusal_of(x: torch.Tensor) -> str | None:
+    """Why the kernel does not take a tensor on a device that runs it, in words; None if it does."""
+    if x.dtype == torch.float64:
+        return "float64 is rotated in float64"
+    if not x.is_contiguous():
+        return f"x is not contiguous: strides {x.stride()} for {tuple(x.shape)}"
+    if not 0 < x.shape[-1] <= MOST_CHANNELS or x.numel() == 0:
+        return f"x has shape {tuple(x.shape)}; the last axis must be 1 to {MOST_CHANNELS} long and x not empty"
+    return None
+
+
+def hadamard_transform(x: torch.Tensor) -> torch.Tensor:
+    head_dim = x.shape[-1]
+    out, rows = torch.empty_like(x), x.numel() // head_dim
+    channels = max(16, triton.next_power_of_2(head_dim))
+    sizes = (head_dim, channels, power_of_two_factor(head_dim))
+    _rotate_kernel[(triton.cdiv(rows, ROWS),)](x, out, rows, *sizes, ROWS=ROWS, num_warps=4 if channels < 256 else 8)
+    return out
+
+
+def interpreted() -> bool:
+    """Whether Triton and the kernels were imported for its interpreter, which runs them on the CPU."""
+    return not isinstance(_rotate_kernel, triton.JITFunction) and not isinstance(tl.sum, triton.JITFunction)
