@@ -238,3 +238,19 @@ def test_a_turn_that_fails_leaves_the_session_as_it_was(make, support, family, l
     hook.remove()
     assert session.tokens == tokens
     assert session.ask("What?", **GREEDY) == expected
+
+
+def test_media_reach_the_model(make, support, family, load):
+    """Small random models may not look at all, and everything above would hold: another medium must be told apart."""
+    loaded = load(16)
+    for kind in make.load_family(family).kinds:
+        part = support("media_cases").part(make, kind, loaded.adapter.media)
+        other = {**part, kind: part[kind][::-1].copy()}  # upside down, or backwards
+        scores = []
+        for medium in (part, other):
+            prompt = loaded.prepare([{"role": "user", "content": [medium, {"type": "text", "text": "Well?"}]}])
+            output = loaded.generate(
+                prompt, max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True
+            )
+            scores.append(output.logits[0])
+        assert float((scores[0] - scores[1]).norm() / scores[0].norm()) > 1e-3, kind

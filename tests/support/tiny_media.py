@@ -138,6 +138,7 @@ def save_tiny(name: str, folder: Path, seed: int = 0, **text_settings: Any) -> P
     processor = tiny_processor(family)
     torch.manual_seed(seed)
     model = getattr(transformers, family.model)(tiny_config(family, processor.tokenizer)).float().eval()
+    _widen_towers(model)
     # random weights would now and then say a placeholder, which a model then takes for a medium that was not given
     media = [processor.tokenizer.convert_tokens_to_ids(token) for token in family.tokens.values()]
     model.generation_config.update(pad_token_id=0, bos_token_id=1, eos_token_id=2, suppress_tokens=media)
@@ -146,6 +147,15 @@ def save_tiny(name: str, folder: Path, seed: int = 0, **text_settings: Any) -> P
     for file, write in family.files.items():
         write(folder / file)
     return folder
+
+
+def _widen_towers(model: torch.nn.Module) -> None:
+    """Draw towers and projections so that what they read reaches the decoder: transformers draws them so narrow, Gemma's
+    projection as zeros, that one medium comes out like another."""
+    parts = ("vision", "visual", "audio_tower", "projector", "connector")
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and any(part in name for part in parts) and not name.startswith(("talker", "token2wav")):
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
 
 
 def image(height: int, width: int, seed: int = 0) -> Any:
