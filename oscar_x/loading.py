@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from packaging.version import Version
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import cached_file
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 # from_pretrained arguments that say where files come from, and so hold for config and tokenizer too
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder", "proxies")
 # what processors of transformers import beside what oscar_x needs; the extra "media" brings them
+_MEDIA_SINCE = "5.15"  # earlier processors do not say what they put in a medium's place
 _MEDIA_PACKAGES = ("torchvision", "num2words")
 
 
@@ -71,7 +73,8 @@ def load(
         UnknownModelError: nothing found under that name.
         UnsupportedModelError: an architecture without adapter; lists those that have one.
         CheckpointError: files that are incomplete or damaged.
-        MissingPackageError: a GGUF file without the gguf package.
+        MissingPackageError: a GGUF file without the gguf package, or a model that reads media with a transformers
+            that is too old for it.
     """
     oscar = check_settings(kv_bits, key_bits, value_bits, preset, profile, backend)
     target = check_device(device, from_pretrained_kwargs)
@@ -80,6 +83,8 @@ def load(
     hub = {name: from_pretrained_kwargs[name] for name in _HUB_ARGUMENTS if name in from_pretrained_kwargs}
     config = read_config(source, **hub)
     adapter = _loadable_adapter(config)
+    if adapter.media is not None:
+        _check_media_version()
 
     what = "tokenizer" if adapter.media is None else "processor"
     processor = _read(source, getattr(transformers, adapter.processor_class).from_pretrained, what, **hub)
@@ -96,6 +101,13 @@ def load(
     loaded = OscarModel(model.eval(), processor, adapter, oscar)
     logger.info("%s: %s", source, loaded)
     return loaded
+
+
+def _check_media_version() -> None:
+    if Version(transformers.__version__) < Version(_MEDIA_SINCE):
+        raise MissingPackageError(
+            f"models that read media need transformers {_MEDIA_SINCE} or newer, installed is {transformers.__version__}"
+        )
 
 
 def read_config(source: ModelSource, **hub_arguments: Any) -> PreTrainedConfig:

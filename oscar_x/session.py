@@ -29,7 +29,7 @@ Parts = str | Mapping[str, Any] | Sequence[Any]
 # splits a rendered conversation where the cache ends; no chat template and no user writes it
 _MARK = "\u2063oscar-x continues here\u2063"
 # inputs that have an entry a token; others may by chance have the same shape
-_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+_TOKEN_TYPES = {"token_type_ids", "mm_token_type_ids"}
 _OPENING = Message("user", (TextPart("-", "opening"),))
 
 
@@ -163,13 +163,13 @@ class Session:
 
     def _answer(self, prompt: Prompt, arguments: dict[str, Any]) -> Iterator[str]:
         held = self.cache.get_seq_length()
-        known, restore = self.state.tokens[:held], checkpoint(self.cache)
+        restore = checkpoint(self.cache)
         recorder = _Recorder()
         stream = stream_text(
             self.model.generate,
             tokenizer_of(self.model.processor),
             {
-                "inputs": _behind(prompt, self.state.tokens[held:], held),
+                "inputs": _behind(prompt, self.state.tokens, held),
                 **arguments,
                 "stopping_criteria": [*arguments.get("stopping_criteria", ()), recorder],
                 "past_key_values": self.cache,
@@ -182,31 +182,32 @@ class Session:
             if recorder.tokens is None:  # failed before its first token
                 restore()
             else:
-                self._remember(known, recorder.tokens)
+                self._remember(recorder.tokens)
 
-    def _remember(self, known: list[int], tokens: list[int]) -> None:
+    def _remember(self, tokens: list[int]) -> None:
         """Note what was read and said."""
         ends = self.model.generator.generation_config.eos_token_id
         # the next turn begins with the end of this one
         if tokens[-1] in ([ends] if isinstance(ends, int) else ends or ()):
             tokens = tokens[:-1]
-        self.state.tokens = known + tokens
+        self.state.tokens = tokens
         self.state.started, self.state.open_turn = True, False
 
 
-def _behind(prompt: Prompt, pending: list[int], held: int) -> Prompt:
-    """The prompt behind tokens that were generated but not read yet, with a mask that covers what the cache holds."""
+def _behind(prompt: Prompt, tokens: list[int], held: int) -> Prompt:
+    """The prompt behind the conversation so far, of which the cache holds the first tokens.
+
+    All token ids are given, as every version of transformers understands it; generate() leaves out what is held. Types
+    of tokens go with those that are read: ``tokens[held:]``, generated but not read yet, and the prompt.
+    """
     ids = prompt["input_ids"]
-    front = {"input_ids": ids.new_tensor([pending], dtype=ids.dtype).view(1, -1)}
-    tensors = {}
-    for name, value in prompt.items():
-        before = None
-        if name in _PER_TOKEN:
-            before = front.get(name, torch.zeros_like(front["input_ids"], dtype=value.dtype))
-        tensors[name] = value if before is None else torch.cat([before, value], dim=1)
-    tensors["attention_mask"] = torch.ones((1, held + len(pending) + ids.shape[1]), dtype=torch.int64)
-    text = stream_of_tokens(front["input_ids"], None, {})
-    return Prompt(tensors, text.join(prompt.stream) if pending else prompt.stream)
+    known = ids.new_tensor(tokens, dtype=ids.dtype).view(1, -1)
+    whole = torch.cat([known, ids], dim=1)
+    pending = known[:, held:]
+    tensors = {**prompt, "input_ids": whole, "attention_mask": torch.ones_like(whole, dtype=torch.int64)}
+    for name in _TOKEN_TYPES & set(prompt):
+        tensors[name] = torch.cat([torch.zeros_like(pending, dtype=prompt[name].dtype), prompt[name]], dim=1)
+    return Prompt(tensors, stream_of_tokens(pending, None, {}).join(prompt.stream))
 
 
 def open_session(model: OscarModel, path: str | PathLike[str]) -> Session:

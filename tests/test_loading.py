@@ -208,3 +208,9 @@ def test_an_unreachable_hub_is_told(monkeypatch):
     monkeypatch.setattr(PreTrainedConfig, "get_config_dict", refuse)
     with pytest.raises(errors.UnknownModelError, match=r"owner/model was not found: .*\(We couldn't connect\.\)"):
         oscar_x.load("owner/model")
+
+
+def test_media_need_a_recent_transformers(tiny_media, monkeypatch):
+    monkeypatch.setattr("transformers.__version__", "5.14.0")
+    with pytest.raises(errors.MissingPackageError, match=r"need transformers 5\.15 or newer, installed is 5\.14\.0"):
+        oscar_x.load(tiny_media("llava"), device="cpu")
