@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 # from_pretrained arguments that say where files come from, and so hold for config and tokenizer too
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder", "proxies")
-# what processors of transformers import beside what oscar_x needs; the extra "media" brings them
 _MEDIA_SINCE = "5.15"  # earlier processors do not say what they put in a medium's place
+# what processors of transformers import beside what oscar_x needs; the extra "media" brings them
 _MEDIA_PACKAGES = ("torchvision", "num2words")
 
 

@@ -39,7 +39,7 @@ def test_every_public_name_is_there():
         ({"key_bits": 7}, r"key_bits=7 is not allowed"),
         ({"value_bits": 16}, r"key_bits=2 with value_bits=16 is not supported"),
         ({"preset": "best"}, r"preset='best' is not allowed; choose one of 'paper', 'balanced', 'max'"),
-        ({"backend": "magic"}, r"backend='magic' is not allowed; choose one of 'auto', 'reference'"),
+        ({"backend": "magic"}, r"backend='magic' is not allowed; choose one of 'auto', 'triton', 'reference'"),
         ({"profile": "my.json"}, r"profile='my.json' is not allowed; this version has no calibration profiles"),
         ({"device": "toaster"}, r"device='toaster' cannot be used here"),
         ({"device": "cpu", "device_map": "auto"}, r"exclude each other"),
