@@ -14,6 +14,7 @@ from .media import MediaLimits, MediaPart, Message, TextPart, Video, load_audio,
 from .modality import Modality, ModalityStream, Span, stream_of_tokens
 from .prompts import tokenizer_of
 from .soundtracks import AudioSlot, audio_arguments, check_window, heard_in_video, rate_arguments, time_grids
+from .spans import aligned_spans, replaced_spans
 
 KINDS = {"image": Modality.IMAGE, "video": Modality.VIDEO, "audio": Modality.AUDIO}
 
@@ -77,7 +78,10 @@ def placeholders(processor: Any) -> dict[int, Modality]:
     for kind, modality in KINDS.items():
         # a single id may be what the chat template writes, not what stands for features (Gemma 3)
         ids = getattr(processor, f"{kind}_token_ids", None) or [getattr(processor, f"{kind}_token_id", None)]
-        found |= {token: modality for token in ids if token is not None}
+        known = [token for token in ids if token is not None]
+        if not known and (written := getattr(processor, f"{kind}_token", None)):  # earlier processors have no ids
+            known = [tokenizer_of(processor).convert_tokens_to_ids(written)]
+        found |= dict.fromkeys(known, modality)
     return found
 
 
@@ -236,8 +240,25 @@ def process(processor: Any, adapter: Adapter, texts: Sequence[str], media: Media
     if heard_in_video(media.slots):
         output["use_audio_in_video"] = True
     mask = output.get("attention_mask")
-    spans = None if replaced is None else [_token_spans(*row) for row in zip(offsets.tolist(), replaced, strict=True)]
+    spans = _spans(processor, texts, output, offsets.tolist(), replaced)
     return Prompt(output, stream_of_tokens(output["input_ids"], mask, placeholders(processor), spans))
+
+
+def _spans(
+    processor: Any, texts: Sequence[str], output: Mapping[str, Any], offsets: Any, replaced: Any
+) -> list[list[Span]] | None:
+    """The tokens of each medium, row by row; None where nobody knows."""
+    if replaced is not None:
+        return [replaced_spans(*row, KINDS) for row in zip(offsets, replaced, strict=True)]
+    marks = {token: kind for name, kind in KINDS.items() if (token := getattr(processor, f"{name}_token", None))}
+    rows = []
+    for text, ids, mask in zip(texts, output["input_ids"], output["attention_mask"], strict=True):
+        padding = int((mask == 0).sum())
+        spans = aligned_spans(tokenizer_of(processor), text, ids[padding:].tolist(), marks)
+        if spans is None:
+            return None
+        rows.append([Span(span.kind, span.start + padding, span.stop + padding) for span in spans])
+    return rows
 
 
 def _arguments(
@@ -279,13 +300,3 @@ def _metadata(video: Video) -> VideoMetadata:
         duration=video.duration,
         frames_indices=video.frames_indices,
     )
-
-
-def _token_spans(offsets: list[list[int]], replaced: list[dict[str, Any]]) -> list[Span]:
-    """Tokens of each replaced placeholder; tokens that the tokenizer adds by itself cover no characters."""
-    spans = []
-    for replacement in replaced:
-        start, stop = replacement["new_span"]
-        inside = [index for index, (low, high) in enumerate(offsets) if start <= low < high <= stop]
-        spans.append(Span(KINDS[replacement["type"]], inside[0], inside[-1] + 1))
-    return spans

@@ -110,6 +110,8 @@ def test_stream_counts_what_the_processor_put_in(support, make, family, load, ca
             assert not any(map(len, output.get("text_replacement_offsets", ()))), name
             assert not prompt.stream.segments.any()
             continue
+        if "text_replacement_offsets" not in output:
+            pytest.skip("processors of this transformers do not say what they replaced")
         replaced = output["text_replacement_offsets"]
         ids = prompt["input_ids"]
         for row, media in enumerate(replaced):
@@ -191,6 +193,8 @@ def test_forgotten_question_fork_and_file(make, support, family, load, tmp_path)
 
 def rolls_windows_back():
     layer, states = DynamicSlidingWindowLayer(4), torch.zeros(1, 1, 8, 4)
+    if not hasattr(layer, "activate_past_recording"):
+        return False
     layer.activate_past_recording()
     layer.update(states, states)
     return layer.get_mask_sizes(1)[0] == layer.update(states[:, :, :1], states[:, :, :1])[0].shape[2]
@@ -207,10 +211,13 @@ def test_positions_after_crop(make, support, family, load):
     for back in (4, 30):
         if cache is None or any(layer.is_sliding for layer in cache.layers):
             if any(layer.is_sliding for layer in loaded.new_cache().layers) and not rolls_windows_back():
-                pytest.skip("this transformers returns more states from a layer that can be rolled back than it masks")
+                pytest.skip(
+                    "this transformers cannot roll back a layer with a window, or masks less of it than it returns"
+                )
             # layers with a window can be rolled back once, and only where they are told to keep what leaves it
             cache = loaded.new_cache()
-            cache.activate_past_recording()
+            if hasattr(cache, "activate_past_recording"):
+                cache.activate_past_recording()
             expected = loaded.generate(prompt, past_key_values=cache, **GREEDY)
         keep = ids.shape[1] - back
         cache.crop(keep - cache.get_seq_length())
