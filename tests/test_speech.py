@@ -12,6 +12,7 @@ import torch
 import transformers
 
 import oscar_x
+from oscar_x.adapters.registry import find_adapter
 from oscar_x.modality import Modality
 
 FAMILIES = ["qwen2_5_omni", "qwen3_omni_moe"]
@@ -211,7 +212,7 @@ def test_key_biases_of_the_talker_are_taken_out(support, tiny_media, tmp_path, m
     shutil.copytree(tiny_media("qwen2_5_omni"), tmp_path / "biased")
     model = transformers.Qwen2_5OmniForConditionalGeneration.from_pretrained(tmp_path / "biased", dtype="auto")
     generator = torch.Generator().manual_seed(0)
-    for part in (model.thinker.model.language_model, model.talker.model):
+    for part in (find_adapter(model.config).find_decoder(model), model.talker.model):
         bias = part.layers[1].self_attn.k_proj.bias
         bias.data = 300 * torch.randn(bias.shape, generator=generator)
     model.save_pretrained(tmp_path / "biased")
