@@ -25,6 +25,7 @@ FAMILIES = [
     "qwen3_vl_moe",
     "gemma3_vision",
     "internvl",
+    "fast_vlm",
     "smolvlm",
     "idefics3",
 ]
