@@ -213,7 +213,7 @@ def test_positions_after_crop(make, support, family, load):
         if cache is None or any(layer.is_sliding for layer in cache.layers):
             if any(layer.is_sliding for layer in loaded.new_cache().layers) and not rolls_windows_back():
                 pytest.skip(
-                    "this transformers cannot roll back a layer with a window, or masks less of it than it returns"
+                    "this transformers cannot roll a layer with a window back, or masks it wrongly then"
                 )
             # layers with a window can be rolled back once, and only where they are told to keep what leaves it
             cache = loaded.new_cache()

@@ -150,8 +150,8 @@ def save_tiny(name: str, folder: Path, seed: int = 0, **text_settings: Any) -> P
 
 
 def _widen_towers(model: torch.nn.Module) -> None:
-    """Draw towers and projections so that what they read reaches the decoder: transformers draws them so narrow, Gemma's
-    projection as zeros, that one medium comes out like another."""
+    """Draw towers and projections so that what they read reaches the decoder: transformers draws them so narrow,
+    Gemma's projection as zeros, that one medium comes out like another."""
     parts = ("vision", "visual", "audio_tower", "projector", "connector")
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and any(part in name for part in parts) and not name.startswith(("talker", "token2wav")):
