@@ -212,9 +212,7 @@ def test_positions_after_crop(make, support, family, load):
     for back in (4, 30):
         if cache is None or any(layer.is_sliding for layer in cache.layers):
             if any(layer.is_sliding for layer in loaded.new_cache().layers) and not rolls_windows_back():
-                pytest.skip(
-                    "this transformers cannot roll a layer with a window back, or masks it wrongly then"
-                )
+                pytest.skip("this transformers cannot roll a layer with a window back, or masks it wrongly then")
             # layers with a window can be rolled back once, and only where they are told to keep what leaves it
             cache = loaded.new_cache()
             if hasattr(cache, "activate_past_recording"):
