@@ -54,7 +54,7 @@ class Compressor:
         Raises:
             TypeError, ValueError: wrong dtype or shape, NaN or infinity.
         """
-        return compress_blocks(key_states, value_states, self.layout, out)
+        return compress_blocks(key_states, value_states, self.layout, out, backend=self.config.backend)
 
     def decompress(self, records: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Records -> un-rotated fp32 keys and values [blocks, num_key_value_heads, block_size, head_dim]."""

@@ -5,11 +5,17 @@ from __future__ import annotations
 import torch
 
 from ..layout import BlockLayout
+from ..triton_support import chooses_triton
 from . import reference
 
 
 def compress_blocks(
-    key_states: torch.Tensor, value_states: torch.Tensor, layout: BlockLayout, out: torch.Tensor | None = None
+    key_states: torch.Tensor,
+    value_states: torch.Tensor,
+    layout: BlockLayout,
+    out: torch.Tensor | None = None,
+    ids: torch.Tensor | None = None,
+    backend: str = "auto",
 ) -> torch.Tensor:
     """Pack whole blocks of post-RoPE keys and values.
 
@@ -17,12 +23,17 @@ def compress_blocks(
         key_states, value_states: floating point [blocks, num_key_value_heads, block_size, head_dim].
         layout: the record to write.
         out: uint8 [blocks, record_bytes] to write into; allocated when missing.
+        ids: int64 [blocks]; out is then a pool [capacity, record_bytes], and these of its records are written. They
+            must differ from one another.
+        backend: "auto" takes the Triton kernels on CUDA, "triton" those or none, "reference" plain torch. Records of
+            the two differ where an element lies halfway between two codes.
 
     Returns:
-        uint8 [blocks, record_bytes].
+        out.
 
     Raises:
-        TypeError, ValueError: wrong dtype or shape, or an element that is NaN or infinite.
+        TypeError, ValueError: wrong dtype or shape, or an element that is NaN or infinite; backend "triton" where it
+            cannot run.
     """
     expected = (layout.num_key_value_heads, layout.block_size, layout.head_dim)
     for name, tensor in (("key_states", key_states), ("value_states", value_states)):
@@ -37,13 +48,38 @@ def compress_blocks(
             raise ValueError(
                 f"{name} is not finite, first at [block, head, token, channel] = {where}; nothing was packed"
             )
-    shape = (len(key_states), layout.record_bytes)
     if out is None:
-        out = torch.zeros(shape, dtype=torch.uint8, device=key_states.device)
-    elif tuple(out.shape) != shape or out.dtype != torch.uint8 or out.stride(-1) != 1:
-        raise ValueError(f"out must be uint8 {shape} with contiguous records, got {out.dtype} {tuple(out.shape)}")
-    reference.compress_blocks(key_states, value_states, layout, out)
+        out = torch.zeros(len(key_states), layout.record_bytes, dtype=torch.uint8, device=key_states.device)
+    _check_records(out, ids, layout, len(key_states))
+    if chooses_triton(backend, key_states.device, lambda: _triton_refusal(key_states, value_states, layout)):
+        from . import triton
+
+        every = torch.arange(len(key_states), device=key_states.device) if ids is None else ids
+        triton.compress_blocks(key_states, value_states, layout, out, every)
+    elif ids is None:
+        reference.compress_blocks(key_states, value_states, layout, out)
+    else:
+        fresh = torch.zeros(len(key_states), layout.record_bytes, dtype=torch.uint8, device=key_states.device)
+        reference.compress_blocks(key_states, value_states, layout, fresh)
+        out[ids] = fresh
     return out
+
+
+def _triton_refusal(key_states: torch.Tensor, value_states: torch.Tensor, layout: BlockLayout) -> str | None:
+    from .triton import refusal_of
+
+    return refusal_of(key_states, value_states, layout)
+
+
+def _check_records(out: torch.Tensor, ids: torch.Tensor | None, layout: BlockLayout, blocks: int) -> None:
+    rows = out.shape[0] if ids is not None and out.ndim else blocks
+    if tuple(out.shape) != (rows, layout.record_bytes) or out.dtype != torch.uint8 or not out.is_contiguous():
+        raise ValueError(
+            f"out must be uint8 {(rows, layout.record_bytes)} with contiguous records, "
+            f"got {out.dtype} {tuple(out.shape)}"
+        )
+    if ids is not None and (ids.dtype != torch.int64 or tuple(ids.shape) != (blocks,)):
+        raise ValueError(f"ids must be int64 [{blocks}], got {ids.dtype} {tuple(ids.shape)}")
 
 
 def decompress_blocks(records: torch.Tensor, layout: BlockLayout) -> tuple[torch.Tensor, torch.Tensor]:

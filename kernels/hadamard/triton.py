@@ -24,21 +24,37 @@ def signs(CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def rotate_rows(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
-    """Rows of x, fp32 [rows >= 16, CHANNELS], rotated to 21 bits or better; channels past the last block must be 0.
+def sums_of_16(x, WIDTH: tl.constexpr):
+    """Rows of x, fp32 [rows >= 16, 16] below 2**10, times signs(16, WIDTH).
 
-    Two fp16 products, of the leading and the trailing bits: the matrix is exact in fp16.
+    Two fp16 products, of the leading and the trailing bits, keep 22: the matrix is exact in fp16.
     """
+    high = x.to(tl.float16)
+    low = (x - high.to(tl.float32)).to(tl.float16)
+    matrix = signs(16, WIDTH)
+    return tl.dot(high, matrix, tl.dot(low, matrix))
+
+
+@triton.jit
+def rotate_rows(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
+    """Rows of x, fp32 [rows >= 16, CHANNELS <= 256], rotated; channels past the last block must be 0.
+
+    The matrix is a Kronecker product: 16 neighbours are summed, then the same places of up to 16 runs of 16.
+    """
+    rows: tl.constexpr = x.shape[0]
+    runs: tl.constexpr = CHANNELS // 16
+    places: tl.constexpr = rows * runs
     largest = tl.max(tl.abs(x), axis=1)
-    unit = tl.where(largest > 0, largest, 1.0)
-    scaled = x / unit[:, None]
-    high = scaled.to(tl.float16)
-    low = (scaled - high.to(tl.float32)).to(tl.float16)
-    matrix = signs(CHANNELS, WIDTH)
-    rotated = tl.dot(low, matrix)
-    rotated = tl.dot(high, matrix, rotated)
+    # the power of two below it: division is exact, and 16-bit states leave nothing to the trailing bits
+    unit = (largest.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+    unit = tl.where(unit > 0, unit, 1.0)
+    x = sums_of_16(tl.reshape(x / unit[:, None], (places, 16)), min(WIDTH, 16))
+    if WIDTH > 16:
+        x = tl.permute(tl.reshape(x, (rows, runs, 16)), (0, 2, 1))
+        x = sums_of_16(tl.reshape(x, (places, 16)), WIDTH // 16)
+        x = tl.permute(tl.reshape(x, (rows, 16, runs)), (0, 2, 1))
     root: tl.constexpr = WIDTH**-0.5
-    return rotated * (unit * root)[:, None]
+    return tl.reshape(x, (rows, CHANNELS)) * (unit * root)[:, None]
 
 
 @triton.jit
