@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oscar_x.modality import Modality, ModalityStream
     from oscar_x.model import OscarModel
     from oscar_x.session import Session
+    from oscar_x.speech import Speech
 
     __version__: str
 
@@ -33,6 +34,7 @@ _HOMES = {
     "Modality": "oscar_x.modality",
     "ModalityStream": "oscar_x.modality",
     "Session": "oscar_x.session",
+    "Speech": "oscar_x.speech",
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "OscarConfig",
     "OscarModel",
     "Session",
+    "Speech",
     "__version__",
     "load",
 ]
