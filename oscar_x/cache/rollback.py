@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from transformers.cache_utils import DynamicLayer
 
 from .layer import OscarLayer
 
@@ -12,23 +15,26 @@ if TYPE_CHECKING:
 
 
 def checkpoint(cache: OscarCache) -> Callable[[], None]:
-    """Note where every layer stands.
+    """Note where every layer stands. Costs a copy of the exact tokens of packed layers, and nothing of other ones.
 
     Returns:
         What brings the cache back here; of use once.
     """
-    packed = [(layer, layer.get_seq_length()) for layer in cache.packed_layers]
-    # a layer with a window lets go of tokens and cannot be cropped; transformers replaces the tensors of its layers
-    # and never writes into them, so that noting them costs nothing
-    others = [(layer, dict(vars(layer))) for layer in cache.layers if not isinstance(layer, OscarLayer)]
+    # cropping would not do: it leaves tokens packed that were exact, and a layer with a window cannot be cropped
+    noted = [(layer, _twin(layer)) for layer in cache.layers]
     stream = cache.modalities if cache.shared.stream is not None else None
 
     def restore() -> None:
-        for layer, columns in packed:
-            layer.crop(columns - layer.get_seq_length())
-        for layer, state in others:
-            vars(layer).clear()
-            vars(layer).update(state)
+        for layer, twin in noted:
+            layer.__dict__, twin.__dict__ = twin.__dict__, layer.__dict__
         cache.shared.tell(stream)
+        cache.shared.sights.forget()
 
     return restore
+
+
+def _twin(layer: Any) -> Any:
+    if isinstance(layer, OscarLayer):
+        return layer.fork()
+    # layers of keys and values replace their tensors and never write into them
+    return copy.copy(layer) if isinstance(layer, DynamicLayer) else copy.deepcopy(layer)

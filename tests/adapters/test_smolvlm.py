@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oscar_x
-from oscar_x.errors import MediaError
+from oscar_x.errors import MediaError, MissingPackageError
 from oscar_x.modality import Modality
 
 
@@ -65,3 +65,9 @@ def test_long_videos_keep_the_frames_it_was_made_for(loaded):
     video = {"type": "video", "video": torch.zeros(90, 16, 16, 3, dtype=torch.uint8), "fps": 1.0}
     prompt = loaded.prepare(ask(video))
     assert prompt["pixel_values"].shape[1] == 64
+
+
+def test_a_package_that_the_processor_lacks_is_named(tiny_media, monkeypatch):
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
+    with pytest.raises(MissingPackageError, match=r"needs the package num2words: pip install 'oscar-x\[media\]'"):
+        oscar_x.load(tiny_media("smolvlm"), device="cpu")
