@@ -17,9 +17,9 @@ from oscar_x.kernels.triton_support import layout_numbers
 pytest.importorskip("triton", reason="needs Triton, which has wheels for Linux")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # tests/conftest.py switches the interpreter on
 SMALL = {"block_size": 32, "value_scale_rows": 16}
-# A number that falls between two codes to within fp32 rounding may get either: of the codes of a block this share at
-# most, and each off by one step. An element whose scale's code does moves by a fraction of that.
-TIES = 1e-3
+# A number that falls between two codes to within fp32 rounding may get either: at most this share of elements, each
+# off by one step. A nested range that is rounded the other way turns more bytes and moves elements by hundredths of it.
+TIES, BYTES = 1e-3, 2e-2
 
 
 def states(layout: BlockLayout, blocks: int = 2, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
@@ -45,7 +45,7 @@ def check(config: OscarConfig, head_dim: int = 64, heads: int = 2, dtype: torch.
     for name in ("key_codes", "value_codes", "key_scales", "value_scales"):
         mine, theirs = layout.view(got, name), layout.view(expected, name)
         if theirs.dtype == torch.uint8:
-            assert (mine != theirs).float().mean() <= 4 * TIES, name  # a byte holds several codes
+            assert (mine != theirs).float().mean() <= BYTES, name
         else:  # the last bit of fp16, or of a norm in fp16
             torch.testing.assert_close(mine, theirs, rtol=2**-9, atol=1e-4)
     unrotated = replace(layout, rotate_keys=False, rotate_values=False)
@@ -53,7 +53,7 @@ def check(config: OscarConfig, head_dim: int = 64, heads: int = 2, dtype: torch.
     for (mine, theirs), step in zip(pairs, steps(expected, layout), strict=True):
         distance = (mine - theirs).abs() / step[..., None, None]
         assert distance.max() <= 1.01
-        assert (distance > 1e-3).float().mean() <= TIES
+        assert (distance > 0.1).float().mean() <= TIES
     for mine, theirs, exact in zip(*(decompress_blocks(r, layout) for r in (got, expected)), given, strict=True):
         errors = [(restored - exact.float()).norm() for restored in (mine, theirs)]
         assert abs(errors[0] - errors[1]) <= 1e-3 * errors[1] + 1e-6 * exact.float().norm()
