@@ -53,6 +53,7 @@ class MediaFacts:
             function that makes it from the output.
         token_types: name of the input that says of each token, counted from the start of the sequence, what kind of
             medium it is, where attention inside a medium goes both ways; None where it never does.
+        since: the first version of transformers that will do, where that is later than for other families.
         processor_arguments: makes further arguments of the processor from the loaded media.
     """
 
@@ -68,6 +69,7 @@ class MediaFacts:
     rope_index: str | None = None
     rope_arguments: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     token_types: str | None = None
+    since: str | None = None
     processor_arguments: Callable[[Any], dict[str, Any]] = _nothing_more
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ MEDIA = MediaFacts(
     sound_in_video=True,
     audio_window=True,
     grid_seconds="video_second_per_grid",
+    since="5.17",  # before, thinkers put positions of their own in the place of those that generate() was given
     rope_index="get_rope_index",
     rope_arguments={
         "audio_seqlens": audio_frames,

@@ -24,6 +24,7 @@ MEDIA = MediaFacts(
     fps=2.0,
     sound_in_video=True,
     grid_seconds="video_second_per_grid",
+    since="5.17",  # before, thinkers put positions of their own in the place of those that generate() was given
     rope_index="get_rope_index",
     rope_arguments={
         "audio_seqlens": audio_frames,

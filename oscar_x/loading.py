@@ -84,7 +84,7 @@ def load(
     config = read_config(source, **hub)
     adapter = _loadable_adapter(config)
     if adapter.media is not None:
-        _check_media_version()
+        _check_media_version(adapter.name, adapter.media.since)
 
     what = "tokenizer" if adapter.media is None else "processor"
     processor = _read(source, getattr(transformers, adapter.processor_class).from_pretrained, what, **hub)
@@ -103,11 +103,11 @@ def load(
     return loaded
 
 
-def _check_media_version() -> None:
-    if Version(transformers.__version__) < Version(_MEDIA_SINCE):
-        raise MissingPackageError(
-            f"models that read media need transformers {_MEDIA_SINCE} or newer, installed is {transformers.__version__}"
-        )
+def _check_media_version(family: str, since: str | None) -> None:
+    what = "models that read media need" if since is None else f"{family} needs"
+    needed, installed = since or _MEDIA_SINCE, transformers.__version__
+    if Version(installed) < Version(needed):
+        raise MissingPackageError(f"{what} transformers {needed} or newer, installed is {installed}")
 
 
 def read_config(source: ModelSource, **hub_arguments: Any) -> PreTrainedConfig:

@@ -20,8 +20,9 @@ from .multimodal import Prompt, encode
 from .prompts import Messages, encode_messages, encode_text, tokenizer_of
 from .report import LayerReport, layer_reports
 from .session import Parts, Session, SessionState, open_session
-from .speech import Speech, Talker, find_talker, speak
+from .speech import Speech, speak
 from .streaming import stream_text
+from .talker import Talker, find_talker
 
 
 class OscarModel:

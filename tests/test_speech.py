@@ -181,6 +181,18 @@ def test_nothing_to_say(load, family):
     assert len(loaded.speak("Hello", **SHORT).waveform) > 0
 
 
+def test_other_errors_are_not_taken_for_silence(load):
+    """Here the talker fails after its prompt is read, when its first code is to be drawn."""
+    loaded = load(2)
+    head = loaded.talker.module.codec_head
+    hook = head.register_forward_hook(lambda m, a, out: out * float("nan"))
+    try:
+        with pytest.raises(RuntimeError, match="probability tensor"):
+            loaded.speak("Hello", **SHORT)
+    finally:
+        hook.remove()
+
+
 def test_wrong_arguments(load):
     loaded = load(2)
     with pytest.raises(ValueError, match="one conversation"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import oscar_x
+from oscar_x.errors import MissingPackageError
 
 GREEDY = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
 
@@ -25,3 +26,10 @@ def test_a_thinker_answers_as_the_whole_does(support, tiny_media, tmp_path, fami
     assert alone.memory().packed_elements > 0
     with pytest.raises(ValueError, match="thinker only writes"):
         alone.speak(messages)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_omni", "qwen3_omni_moe"])
+def test_omni_models_need_a_recent_transformers(tiny_media, monkeypatch, family):
+    monkeypatch.setattr("oscar_x.loading.transformers.__version__", "5.16.0")
+    with pytest.raises(MissingPackageError, match=r"Omni\S* needs transformers 5\.17 or newer"):
+        oscar_x.load(tiny_media(family), device="cpu")
