@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 from transformers.video_utils import VideoMetadata
 
 from .adapters.base import Adapter, MediaFacts
@@ -17,6 +19,8 @@ from .soundtracks import AudioSlot, audio_arguments, check_window, heard_in_vide
 from .spans import aligned_spans, replaced_spans
 
 KINDS = {"image": Modality.IMAGE, "video": Modality.VIDEO, "audio": Modality.AUDIO}
+# before, generate() hands on the token types of new tokens alone, and the mask takes them for those of the first
+_TYPES_SINCE = "5.23.0"
 
 
 class Prompt(dict[str, Any]):
@@ -90,12 +94,15 @@ def placeholder_tokens(processor: Any) -> list[str]:
     return [token for kind in KINDS if (token := getattr(processor, f"{kind}_token", None))]
 
 
-def check_parts(messages: Sequence[Message], adapter: Adapter, processor: Any) -> None:
+def check_parts(messages: Sequence[Message], adapter: Adapter, processor: Any, *, continues: bool = False) -> None:
     """Refuse what the model cannot read.
 
+    Args:
+        continues: the messages go on from what a cache holds.
+
     Raises:
-        MediaError: a kind of medium that the family does not read or not beside another, or a text that holds a
-            placeholder token.
+        MediaError: a kind of medium that the family does not read, or not beside another, or not in a later turn; a
+            text that holds a placeholder token.
     """
     facts = media_facts(adapter)
     kinds, first = facts.kinds, None
@@ -105,6 +112,11 @@ def check_parts(messages: Sequence[Message], adapter: Adapter, processor: Any) -
         if isinstance(part, MediaPart) and part.kind not in kinds:
             reads = f"reads {', '.join(('text', *kinds))}"
             raise MediaError(f"{part.where}: {part.kind} is not allowed here: {adapter.name} {reads}")
+        if isinstance(part, MediaPart) and continues and facts.token_types is not None and not types_whole_sequence():
+            raise MediaError(
+                f"{part.where}: {part.kind} in a later turn is not allowed here: {adapter.name} needs transformers "
+                f"{_TYPES_SINCE} for it; begin a new conversation"
+            )
         if isinstance(part, MediaPart) and not facts.mixes:
             first = first or part.kind
             if part.kind != first:
@@ -117,6 +129,11 @@ def check_parts(messages: Sequence[Message], adapter: Adapter, processor: Any) -
             raise MediaError(
                 f"{part.where}: the text contains {found[0]!r}, which stands for a medium; add the medium as a part"
             )
+
+
+def types_whole_sequence() -> bool:
+    """Whether this transformers' generate() hands token types of the whole sequence on to the mask."""
+    return Version(transformers.__version__) >= Version(_TYPES_SINCE)
 
 
 def render(processor: Any, adapter: Adapter, messages: Sequence[Message], *, answer: bool = True) -> str:

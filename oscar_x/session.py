@@ -135,7 +135,7 @@ class Session:
     def _prompt(self, messages: list[Message], before: bool = False) -> Prompt:
         """Model inputs of what the messages hold behind the mark, or before it."""
         model = self.model
-        check_parts(messages, model.adapter, model.processor)
+        check_parts(messages, model.adapter, model.processor, continues=self.state.started)
         text = render(model.processor, model.adapter, messages, answer=not before)
         marked = text.count(_MARK)
         if marked:

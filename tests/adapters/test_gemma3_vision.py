@@ -48,3 +48,16 @@ def test_text_that_would_be_taken_for_an_image_is_refused(loaded, picture, token
     text = {"type": "text", "text": f"What is {token}?"}
     with pytest.raises(MediaError, match=rf"content\[1\] \(text\): the text contains '{token}'"):
         loaded.chat([{"role": "user", "content": [picture, text]}])
+
+
+def test_an_image_in_a_later_turn_needs_a_transformers_that_can(loaded, picture, monkeypatch):
+    """Read one way only, without a word, is what earlier ones would do."""
+    session = loaded.new_session([picture])
+    session.ask("Well?", max_new_tokens=2)
+    monkeypatch.setattr("oscar_x.multimodal.types_whole_sequence", lambda: False)
+    with pytest.raises(
+        MediaError, match=r"question\[0\] \(image\): image in a later turn is not allowed here.* 5.23.0"
+    ):
+        session.ask([picture])
+    assert session.ask("And?", max_new_tokens=2, min_new_tokens=2) is not None
+    loaded.new_session([picture]).ask("Well?", max_new_tokens=2)
