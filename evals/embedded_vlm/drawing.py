@@ -49,9 +49,8 @@ def _backdrop(background: Background) -> np.ndarray:
         share = across / (FIELD - 1)
     elif background.pattern == "stripes":
         share = 0.5 * (across // _STRIPE % 2)
-    pixels = np.broadcast_to(first + share * (second - first), (FIELD, FIELD, 3))
-    if background.pattern == "noise":
-        pixels = pixels + rng.normal(0, 12, size=(FIELD, FIELD, 1))
+    noise = rng.normal(0, 12, size=(FIELD, FIELD, 1)) if background.pattern == "noise" else 0.0
+    pixels = np.broadcast_to(first + share * (second - first) + noise, (FIELD, FIELD, 3))
     if rng.random() < 0.5:
         pixels = pixels.transpose(1, 0, 2)
     return np.clip(pixels, 0, 255).astype(np.uint8)
