@@ -211,6 +211,6 @@ def test_an_unreachable_hub_is_told(monkeypatch):
 
 
 def test_media_need_a_recent_transformers(tiny_media, monkeypatch):
-    monkeypatch.setattr("transformers.__version__", "5.14.0")
+    monkeypatch.setattr("oscar_x.loading.transformers.__version__", "5.14.0")
     with pytest.raises(errors.MissingPackageError, match=r"need transformers 5\.15 or newer, installed is 5\.14\.0"):
         oscar_x.load(tiny_media("llava"), device="cpu")
