@@ -139,6 +139,7 @@ def save_tiny(name: str, folder: Path, seed: int = 0, **text_settings: Any) -> P
     torch.manual_seed(seed)
     model = getattr(transformers, family.model)(tiny_config(family, processor.tokenizer)).float().eval()
     _widen_towers(model)
+    _draw_experts(model)
     # random weights would now and then say a placeholder, which a model then takes for a medium that was not given
     media = [processor.tokenizer.convert_tokens_to_ids(token) for token in family.tokens.values()]
     model.generation_config.update(pad_token_id=0, bos_token_id=1, eos_token_id=2, suppress_tokens=media)
@@ -156,6 +157,13 @@ def _widen_towers(model: torch.nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and any(part in name for part in parts) and not name.startswith(("talker", "token2wav")):
             torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+
+
+def _draw_experts(model: torch.nn.Module) -> None:
+    """Draw the talker's experts, which transformers leaves as the memory was."""
+    for name, parameter in model.named_parameters():
+        if name.startswith("talker") and ".experts." in name:
+            torch.nn.init.normal_(parameter, std=0.1)
 
 
 def image(height: int, width: int, seed: int = 0) -> Any:
