@@ -14,7 +14,7 @@ from .reference import Part
 from .triton_bias import BiasTiles
 from .triton_configs import MERGE_CHUNK, MOST_SPLIT_ROWS, SplitConfig, split_config, split_count
 from .triton_merge import merge_kernel
-from .triton_sizes import LEAST_DEPTH, refusal, tiles_of
+from .triton_sizes import LEAST_DEPTH, LEAST_TILE, refusal, tiles_of
 from .triton_split import split_kernel
 
 __all__ = ["MOST_SPLIT_ROWS", "packed_attention", "packed_attention_op", "refusal_of"]
@@ -97,7 +97,7 @@ def packed_attention_op(
     """
     batch, heads, rows, head_dim = query.shape
     config = split_config(head_dim, rows)
-    tile = min(config.rows, max(LEAST_DEPTH, triton.next_power_of_2(rows)))
+    tile = min(config.rows, max(LEAST_TILE, triton.next_power_of_2(rows)))
     tiles = batch * heads * triton.cdiv(rows, tile)
     splits = split_count(config, tiles, table.shape[1], rows, _processors(query.device))
     whole = splits == 1 and not exact
@@ -137,7 +137,7 @@ def _split(
     bias_tiles = _bias_tiles(bias)
     sizes = tiles_of(layout)
     split_kernel[(batch * heads * triton.cdiv(rows, tile), splits)](
-        query, records, table, lengths, seen, *(tuple(bias) or (None,) * 4), part, part_lse,
+        query, records, table, lengths, place_masks(query.device), seen, *(tuple(bias) or (None,) * 4), part, part_lse,
         rows, blocks, triton.cdiv(blocks, splits), scaling, attention_scaling,
         *query.stride()[:3], *seen_strides,
         R=sizes.record, K=sizes.keys, V=sizes.values, B=bias_tiles,
@@ -184,6 +184,14 @@ def _bias_tiles(bias: Tensors) -> BiasTiles:
     pairs, placed = len(inv_freq), positions.ndim == 4
     padded = max(LEAST_DEPTH, triton.next_power_of_2(pairs))
     return BiasTiles(pairs, padded, len(positions) if placed else 0, positions[0].numel() if placed else 0)
+
+
+@lru_cache(maxsize=16)
+def place_masks(device: torch.device) -> torch.Tensor:
+    """The bits that each place of a byte takes, uint8 [16]: one place from 1 on, two from 2 on, four from 4, eight from
+    8."""
+    masks = [((1 << 8 // places) - 1) << 8 // places * place for places in (1, 2, 4, 8) for place in range(places)]
+    return torch.tensor([0, *masks], dtype=torch.uint8, device=device)
 
 
 @lru_cache(maxsize=16)

@@ -45,8 +45,8 @@ def fold_bias(query, row_at, held, bias, kv_head, R: tl.constexpr, B: tl.constex
 def bias_scores(
     cosines, sines, still, attention_scaling, inv_freq, axes, positions, entry, B: tl.constexpr, R: tl.constexpr
 ):
-    """fp32 [rows, block_size], from what fold_bias returns."""
-    pair, token = tl.arange(0, B.pairs_padded)[:, None], tl.arange(0, R.block_size)[None, :]
+    """fp32 [block_size, rows], from what fold_bias returns."""
+    pair, token = tl.arange(0, B.pairs_padded)[None, :], tl.arange(0, R.block_size)[:, None]
     used = pair < B.pairs
     if B.axes:
         axis = tl.load(axes + pair, mask=used, other=0)
@@ -55,6 +55,7 @@ def bias_scores(
         position = tl.load(positions + entry) + token
     angle = position.to(tl.float32) * tl.load(inv_freq + pair, mask=used, other=0.0)
     largest = tl.maximum(tl.max(tl.abs(cosines), axis=1), tl.max(tl.abs(sines), axis=1))
-    unit = tl.where(largest > 0, largest, 1.0)[:, None]  # a bias of norm 900 times a query leaves fp16
-    turning = product(cosines / unit, tl.cos(angle), True) + product(sines / unit, tl.sin(angle), True)
-    return turning * (unit * attention_scaling) + still[:, None]
+    unit = tl.where(largest > 0, largest, 1.0)  # a bias of norm 900 times a query leaves fp16
+    turning = product(tl.cos(angle), tl.trans(cosines / unit[:, None]), True)
+    turning += product(tl.sin(angle), tl.trans(sines / unit[:, None]), True)
+    return turning * (unit * attention_scaling)[None, :] + still[None, :]

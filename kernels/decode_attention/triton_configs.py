@@ -28,9 +28,11 @@ class SplitConfig(NamedTuple):
 
 # by the largest head_dim and the most query rows a KV head that an entry is for; the first that fits counts
 SPLIT_CONFIGS: tuple[tuple[int, int, SplitConfig], ...] = (
+    (128, 8, SplitConfig(rows=8, num_warps=2, num_stages=2, programs=8, least_blocks=2)),
     (128, 16, SplitConfig(rows=16, num_warps=4, num_stages=2, programs=4, least_blocks=2)),
     (128, 32, SplitConfig(rows=32, num_warps=4, num_stages=2, programs=3, least_blocks=2)),
     (128, 2**31, SplitConfig(rows=64, num_warps=8, num_stages=2, programs=2, least_blocks=4)),
+    (256, 8, SplitConfig(rows=8, num_warps=4, num_stages=2, programs=4, least_blocks=2)),
     (256, 16, SplitConfig(rows=16, num_warps=8, num_stages=2, programs=2, least_blocks=2)),
     (256, 2**31, SplitConfig(rows=32, num_warps=8, num_stages=2, programs=2, least_blocks=4)),
 )

@@ -11,20 +11,33 @@ CODE_UNIT = tl.constexpr(2.0**24)
 
 
 @triton.jit
-def read_codes(head, M: tl.constexpr):
-    """A head's codes over CODE_UNIT, fp16 [batches, tile, cols_padded]; read_places says what else they lack."""
+def place_masks(masks, M: tl.constexpr):
+    """The bits of a byte that each place of a shared matrix takes, uint8 [places], from triton.place_masks().
+
+    Read from memory: Triton moves the way into the registers of a tensor-core product ahead of what only unpacks, as
+    long as that starts from loads and constants, and codes then pass through shared memory while they are packed.
+    """
+    places: tl.constexpr = 8 // M.low_bits
+    return tl.load(masks + places + tl.arange(0, places))
+
+
+@triton.jit
+def read_codes(head, kept, M: tl.constexpr):
+    """A head's codes, fp16 [batches, tile, cols_padded], over CODE_UNIT and each in its place of the byte, which
+    read_places() undoes.
+
+    kept: what place_masks() returned.
+    """
     batches: tl.constexpr = M.batches
     tile: tl.constexpr = M.tile
     cols: tl.constexpr = M.cols_padded
     col = tl.arange(0, cols)
     codes = head + M.codes_at
     if M.shared:
-        places: tl.constexpr = 8 // M.low_bits
         at = codes + tl.arange(0, M.low_rows)[:, None] * M.cols + col[None, :]
         packed = tl.load(at) if M.cols == M.cols_padded else tl.load(at, mask=(col < M.cols)[None, :], other=0)
         in_place: tl.constexpr = M.low_rows // M.tile
         packed = tl.reshape(packed, (1, in_place, tile, cols))
-        kept = (((1 << M.low_bits) - 1) << (M.low_bits * tl.arange(0, places))).to(tl.uint8)
         # not shifted: a place is worth a power of two, which goes into the group's scale
         bits = tl.reshape(packed & kept[:, None, None, None], (batches, tile, cols))
     else:
@@ -42,28 +55,36 @@ def read_codes(head, M: tl.constexpr):
 
 @triton.jit
 def read_places(batch, M: tl.constexpr):
-    """What the codes of each batch must still be multiplied by, fp32 like batch."""
-    if M.shared:
-        place = batch // (M.low_rows // M.tile)
-        return tl.exp2(-(place * M.low_bits).to(tl.float32))
-    return tl.full(batch.shape, 1.0, tl.float32)
+    """What read_codes() must still be multiplied by in each batch, fp32 like batch."""
+    place = batch // (M.low_rows // M.tile) if M.shared else batch * 0
+    return CODE_UNIT * tl.exp2(-(place * M.low_bits).to(tl.float32))
 
 
 @triton.jit
-def read_scales(head, batch, col, M: tl.constexpr, MINIMUM: tl.constexpr):
-    """Scales or minimums at batch x col ([n, 1] and [1, m] or so), fp32 in units of the amplitude; padding is 0."""
+def read_scales(head, batch, col, M: tl.constexpr, MINIMUM: tl.constexpr, FINE: tl.constexpr):
+    """Scales or minimums at batch x col ([n, 1] and [1, m]) in units of the amplitude, fp32 where FINE, else fp16.
+
+    Padding is finite: what it is multiplied by is 0, or the result is not used.
+    """
     group = tl.minimum(batch * M.tile // M.width, M.groups - 1)
     held = (batch * M.tile < M.rows) & (col < M.cols)
     table = head + M.table_at
     if M.scale_bits == 16:
         first: tl.constexpr = M.cols if MINIMUM else 0
         halves = table.to(tl.pointer_type(tl.float16))
-        return tl.load(halves + group * (2 * M.cols) + first + col, mask=held, other=0.0).to(tl.float32)
-    code = _table_code(table + group * M.table_bytes, col, held, M, MINIMUM)
-    index = group if M.range_a_group else tl.minimum(col, M.cols - 1) // M.run
-    ranges = (head + M.ranges_at).to(tl.pointer_type(tl.float16)) + 4 * index + (2 if MINIMUM else 0)
-    low, step = tl.load(ranges).to(tl.float32), tl.load(ranges + 1).to(tl.float32)
-    return tl.where(held, code.to(tl.float32) * step + low, 0.0)
+        value = tl.load(halves + group * (2 * M.cols) + first + col, mask=held, other=0.0)
+    else:
+        code = _table_code(table + group * M.table_bytes, col, held, M, MINIMUM)
+        index = group if M.range_a_group else tl.minimum(col, M.cols - 1) // M.run
+        ranges = (head + M.ranges_at).to(tl.pointer_type(tl.float16)) + 4 * index + (2 if MINIMUM else 0)
+        low, step = tl.load(ranges), tl.load(ranges + 1)
+        # 1024 + code, written into the number's bits: conversions from integers run at a fraction of the speed
+        whole = (code.to(tl.uint16) | 0x6400).to(tl.float16, bitcast=True) - 1024.0
+        if FINE:
+            value = whole.to(tl.float32) * step.to(tl.float32) + low.to(tl.float32)
+        else:
+            value = whole * step + low
+    return value.to(tl.float32) if FINE else value
 
 
 @triton.jit
@@ -98,13 +119,13 @@ def read_norms(record, head, token, R: tl.constexpr):
 
 @triton.jit
 def product(a, b, FINE: tl.constexpr):
-    """a [..., m, k] fp32 times b [..., k, n], fp32. FINE: to about 22 bits instead of 11. b may be fp16, exact."""
-    high = a.to(tl.float16)
+    """a [..., m, k] times b [..., k, n] fp32, fp32. FINE: to about 22 bits instead of 11. a may be fp16, exact."""
+    high = b.to(tl.float16)
     if not FINE:
-        return tl.dot(high, b.to(tl.float16))
-    low = (a - high.to(tl.float32)).to(tl.float16)
-    if b.dtype == tl.float16:
-        return tl.dot(high, b, tl.dot(low, b))
-    b_high = b.to(tl.float16)
-    b_low = (b - b_high.to(tl.float32)).to(tl.float16)
-    return tl.dot(high, b_high, tl.dot(low, b_high, tl.dot(high, b_low)))
+        return tl.dot(a.to(tl.float16), high)
+    low = (b - high.to(tl.float32)).to(tl.float16)
+    if a.dtype == tl.float16:
+        return tl.dot(a, high, tl.dot(a, low))
+    a_high = a.to(tl.float16)
+    a_low = (a - a_high.to(tl.float32)).to(tl.float16)
+    return tl.dot(a_high, high, tl.dot(a_high, low, tl.dot(a_low, high)))
