@@ -10,9 +10,8 @@ from torch import Tensor
 
 from .cache import OscarCache
 from .modality import Modality, ModalityStream, stream_of_tokens
-from .multimodal import Prompt, placeholders
 from .placement import place
-from .prompts import tokenizer_of
+from .prompts import Prompt, placeholders, tokenizer_of
 
 if TYPE_CHECKING:
     from .model import OscarModel

@@ -16,8 +16,7 @@ from .generation import complete
 from .key_bias_detect import detect_key_biases
 from .media import MediaLimits, parse_parts
 from .memory import MemoryReport
-from .multimodal import Prompt, encode
-from .prompts import Messages, encode_messages, encode_text, tokenizer_of
+from .prompts import Messages, Prompt, encode, encode_text, tokenizer_of
 from .report import LayerReport, layer_reports
 from .session import Parts, Session, SessionState, open_session
 from .speech import Speech, speak
@@ -105,7 +104,7 @@ class OscarModel:
 
     def prepare(
         self, messages: Messages | Sequence[Sequence[Mapping[str, Any]]], *, use_audio_in_video: bool = False
-    ) -> dict[str, Any]:
+    ) -> Prompt:
         """Inputs for generate(): a conversation, or a list of conversations padded on the left to one batch.
 
         Args:
@@ -116,16 +115,12 @@ class OscarModel:
             ValueError: as chat() (MediaError is one).
         """
         batch = not isinstance(messages, str) and bool(messages) and not isinstance(messages[0], Mapping)
-        if self.adapter.media is not None:
-            conversations = list(messages) if batch else [messages]
-            return encode(
-                self.processor,
-                self.adapter,
-                conversations,
-                self.media_limits,
-                use_audio_in_video=use_audio_in_video,
-            )
-        return encode_messages(self.processor, messages)  # type: ignore[arg-type]
+        return self._prompt(list(messages) if batch else [messages], use_audio_in_video)
+
+    def _prompt(self, conversations: list[Any], use_audio_in_video: bool) -> Prompt:
+        return encode(
+            self.processor, self.adapter, conversations, self.media_limits, use_audio_in_video=use_audio_in_video
+        )
 
     def chat(
         self, messages: Messages, *, max_new_tokens: int = 512, use_audio_in_video: bool = False, **kwargs: Any
@@ -144,7 +139,7 @@ class OscarModel:
             ValueError: no messages, or one without role and content.
             MediaError: a medium that is broken, too large, not allowed, or not for this model; names the part.
         """
-        prompt = self.prepare(messages, use_audio_in_video=use_audio_in_video)
+        prompt = self._prompt([messages], use_audio_in_video)
         tokens = self.generate(prompt, max_new_tokens=max_new_tokens, **kwargs)
         new = tokens[0, prompt["input_ids"].shape[1] :]
         return tokenizer_of(self.processor).decode(new, skip_special_tokens=True)
@@ -156,7 +151,7 @@ class OscarModel:
 
         Errors of the generation are raised from the iterator; wrong messages are an error at once.
         """
-        prompt = self.prepare(messages, use_audio_in_video=use_audio_in_video)
+        prompt = self._prompt([messages], use_audio_in_video)
         arguments = {"inputs": prompt, "max_new_tokens": max_new_tokens, **kwargs}
         return stream_text(self.generate, tokenizer_of(self.processor), arguments)
 

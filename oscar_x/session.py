@@ -17,8 +17,7 @@ from .cache.serialize import CacheFileError
 from .errors import MediaError
 from .media import MediaPart, Message, TextPart, parse_parts
 from .modality import stream_of_tokens
-from .multimodal import Prompt, check_parts, load_media, placeholder_tokens, process, render
-from .prompts import tokenizer_of
+from .prompts import Prompt, check_parts, load_media, placeholder_tokens, process, render, tokenizer_of
 from .streaming import stream_text
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ from .adapters.base import SpeechFacts, follow
 from .cache import OscarCache
 from .generation import complete
 from .memory import MemoryReport
-from .multimodal import Prompt
-from .prompts import Messages, tokenizer_of
+from .prompts import Messages, Prompt, tokenizer_of
 from .talker import Talker
 
 if TYPE_CHECKING:

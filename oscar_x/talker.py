@@ -15,7 +15,7 @@ from .cache import OscarCache
 from .config import OscarConfig
 from .key_bias_detect import detect_key_biases
 from .modality import Modality, ModalityStream
-from .multimodal import Prompt
+from .prompts import Prompt
 from .report import LayerReport, layer_reports
 
 

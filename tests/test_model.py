@@ -11,7 +11,6 @@ import torch
 from transformers import DynamicCache
 
 import oscar_x
-from oscar_x.prompts import encode_messages
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 8
 
@@ -115,7 +114,7 @@ def test_16_bits_compresses_nothing(tiny):
 
 def test_chat_uses_the_template(loaded):
     messages = [{"role": "user", "content": "Hello"}]
-    prompt = encode_messages(loaded.processor, messages)
+    prompt = loaded.prepare(messages)
     text = loaded.processor.decode(prompt["input_ids"][0])
     assert text == "<|start|>user\nHello<|end|>\n<|start|>assistant\n"
     answer = loaded.chat(messages, **GREEDY)
@@ -127,7 +126,7 @@ def test_chat_uses_the_template(loaded):
 def test_chat_without_template_is_plain_text(tiny):
     loaded = oscar_x.load(tiny("llama"), device="cpu")
     loaded.processor.chat_template = None
-    prompt = encode_messages(loaded.processor, [{"role": "user", "content": c} for c in ("One", "two")])
+    prompt = loaded.prepare([{"role": "user", "content": c} for c in ("One", "two")])
     assert loaded.processor.decode(prompt["input_ids"][0]) == "One\n\ntwo"
     assert isinstance(loaded.chat("Hello", **GREEDY), str)
 

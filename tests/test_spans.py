@@ -7,8 +7,8 @@ import pytest
 import oscar_x
 from oscar_x.media import parse_messages
 from oscar_x.modality import Modality, Span
-from oscar_x.multimodal import render
-from oscar_x.spans import aligned_spans
+from oscar_x.prompts import render
+from oscar_x.prompts.spans import aligned_spans
 
 MARKS = {"<i>": Modality.IMAGE, "<a>": Modality.AUDIO}
 

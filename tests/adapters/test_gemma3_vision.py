@@ -54,7 +54,7 @@ def test_an_image_in_a_later_turn_needs_a_transformers_that_can(loaded, picture,
     """Read one way only, without a word, is what earlier ones would do."""
     session = loaded.new_session([picture])
     session.ask("Well?", max_new_tokens=2)
-    monkeypatch.setattr("oscar_x.multimodal.types_whole_sequence", lambda: False)
+    monkeypatch.setattr("oscar_x.prompts.checks.types_whole_sequence", lambda: False)
     with pytest.raises(
         MediaError, match=r"question\[0\] \(image\): image in a later turn is not allowed here.* 5.23.0"
     ):

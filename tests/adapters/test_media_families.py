@@ -9,7 +9,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 
 import oscar_x
 from oscar_x.modality import Modality
-from oscar_x.multimodal import types_whole_sequence
+from oscar_x.prompts.checks import types_whole_sequence
 
 FAMILIES = [
     "llava",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oscar_x
-from oscar_x.multimodal import Prompt
+from oscar_x.prompts import Prompt
 
 GREEDY = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
 FAMILIES = ["qwen2_5_omni", "qwen3_omni_moe"]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .adapters.base import MediaFacts
-from .errors import MediaError
-from .media import Video
+from ..adapters.base import MediaFacts
+from ..errors import MediaError
+from ..media import Video
 
 # files rarely hold frames at exactly the rate asked for; nearer than this they count as sampled at it
 _SAME_RATE = 0.1

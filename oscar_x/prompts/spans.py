@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .modality import Modality, Span
+from ..modality import Modality, Span
 
 
 def replaced_spans(
