@@ -13,7 +13,7 @@ from ..modality import Modality
 if TYPE_CHECKING:
     from ..model import OscarModel
 
-ONE = {"max_new_tokens": 1, "do_sample": False}
+ONE: dict[str, Any] = {"max_new_tokens": 1, "do_sample": False}
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def chat(
 
 def _converse(console: Console, begun: Session, max_new_tokens: int) -> tuple[Session, list[dict[str, str]]]:
     """The session and its messages, when the user has had enough; media are read once, whatever is forgotten."""
-    session, messages = begun.fork(), []
+    session = begun.fork()
+    messages: list[dict[str, str]] = []
     while (line := _read_line(console)) is not None and line != "/exit":
         if line == "/memory":
             _show_memory(console, session.cache)
