@@ -147,10 +147,12 @@ def compress_blocks_op(
         return
     sizes, strides = tiles_of(layout_of(layout)), (*key_states.stride()[:3], *value_states.stride()[:3])
     if sizes.record.norms and sizes.record.norms_shared:
-        shared_norms_kernel[(blocks,)](key_states, records, ids, *strides[:3], R=sizes.record, num_warps=_warps(sizes))
+        shared_norms_kernel[(blocks,)](
+            key_states, records, ids, *strides[:3], R=sizes.record, num_warps=launch_warps(sizes)
+        )
     compress_kernel[(blocks, heads, 2)](
         key_states, value_states, records, ids, *strides,
-        R=sizes.record, K=sizes.keys, V=sizes.values, num_warps=_warps(sizes),
+        R=sizes.record, K=sizes.keys, V=sizes.values, num_warps=launch_warps(sizes),
     )  # fmt: skip
 
 
@@ -159,6 +161,6 @@ def _(key_states, value_states, records, ids, layout):
     return None
 
 
-def _warps(sizes: Tiles) -> int:
+def launch_warps(sizes: Tiles) -> int:
     """Not measured yet: a block's head in 64 registers a thread."""
     return max(4, min(16, sizes.record.block_size * sizes.record.channels // 2048))

@@ -80,10 +80,8 @@ def read_scales(head, batch, col, M: tl.constexpr, MINIMUM: tl.constexpr, FINE: 
         low, step = tl.load(ranges), tl.load(ranges + 1)
         # 1024 + code, written into the number's bits: conversions from integers run at a fraction of the speed
         whole = (code.to(tl.uint16) | 0x6400).to(tl.float16, bitcast=True) - 1024.0
-        if FINE:
-            value = whole.to(tl.float32) * step.to(tl.float32) + low.to(tl.float32)
-        else:
-            value = whole * step + low
+        wide: tl.constexpr = tl.float32 if FINE else tl.float16
+        value = whole.to(wide) * step.to(wide) + low.to(wide)
     return value.to(tl.float32) if FINE else value
 
 

@@ -58,7 +58,7 @@ def rotate_rows(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def _rotate_kernel(
+def rotate_kernel(
     x, out, rows, HEAD_DIM: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -85,10 +85,10 @@ def hadamard_transform(x: torch.Tensor) -> torch.Tensor:
     out, rows = torch.empty_like(x), x.numel() // head_dim
     channels = max(16, triton.next_power_of_2(head_dim))
     sizes = (head_dim, channels, power_of_two_factor(head_dim))
-    _rotate_kernel[(triton.cdiv(rows, ROWS),)](x, out, rows, *sizes, ROWS=ROWS, num_warps=4 if channels < 256 else 8)
+    rotate_kernel[(triton.cdiv(rows, ROWS),)](x, out, rows, *sizes, ROWS=ROWS, num_warps=4 if channels < 256 else 8)
     return out
 
 
 def interpreted() -> bool:
     """Whether Triton and the kernels were imported for its interpreter, which runs them on the CPU."""
-    return not isinstance(_rotate_kernel, triton.JITFunction) and not isinstance(tl.sum, triton.JITFunction)
+    return not isinstance(rotate_kernel, triton.JITFunction) and not isinstance(tl.sum, triton.JITFunction)
