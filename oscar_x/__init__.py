@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oscar_x.model import OscarModel
     from oscar_x.session import Session
     from oscar_x.speech import Speech
+    from oscar_x.tni import TniReport, measure_tni
 
     __version__: str
 
@@ -35,6 +36,8 @@ _HOMES = {
     "ModalityStream": "oscar_x.modality",
     "Session": "oscar_x.session",
     "Speech": "oscar_x.speech",
+    "TniReport": "oscar_x.tni",
+    "measure_tni": "oscar_x.tni",
 }
 
 __all__ = [
@@ -49,8 +52,10 @@ __all__ = [
     "OscarModel",
     "Session",
     "Speech",
+    "TniReport",
     "__version__",
     "load",
+    "measure_tni",
 ]
 
 

@@ -17,6 +17,7 @@ from oscar_x.cli.demo import demo
 from oscar_x.cli.eval_command import eval_app
 from oscar_x.cli.failures import INTERRUPTED, explain
 from oscar_x.cli.info import info
+from oscar_x.cli.tni_command import tni
 
 app = typer.Typer(
     name="oscar-x",
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(chat)
 app.command()(info)
+app.command()(tni)
 app.add_typer(eval_app, name="eval")
 app.add_typer(bench_app, name="bench")
 
