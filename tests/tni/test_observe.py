@@ -84,7 +84,7 @@ def test_planted_norms_are_found(report_of):
     assert "4 of 4 heads have tokens with a norm below 0.5" in said
     assert "2 of 4 heads have tokens with a norm above 2 times the median" in said
     assert re.search(r"the largest is (8\.9|9\.0)\d times, token 300 ", said)
-    assert "image tokens' median norm is 2.0" in said
+    assert re.search(r"image tokens' median norm is (1\.9|2\.0)\d times the text's", said)
 
 
 def test_channel_outliers_are_found_and_rotation_removes_them(report_of):
