@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import oscar_x
-from oscar_x.modality import ModalityStream
+from oscar_x.modality import Modality, ModalityStream
 from oscar_x.tni.assemble import assemble
 from oscar_x.tni.norm_map import NormMapBuilder
 from oscar_x.tni.observe import ObservingCache
@@ -61,6 +61,7 @@ def report_of(llama: Any) -> Callable[..., TniReport]:
                 taken, _ = cache.update(piece, values[:, :, at : at + piece.shape[2]], layer)
                 taken.layer.append(piece, values[:, :, at : at + piece.shape[2]], None)
         cache.note_tokens(0, [3 + place % 250 for place in range(count)])
-        return assemble(llama, cache, llama.config, "0" * 16, 1, {"text": count})
+        counts = {Modality(kind).name.lower(): kinds.count(kind) for kind in sorted(set(kinds))}
+        return assemble(llama, cache, llama.config, "0" * 16, 1, counts)
 
     return make
