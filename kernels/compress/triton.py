@@ -64,12 +64,16 @@ def shared_norms_kernel(keys, records, ids, key_block, key_head, key_token, R: t
     block = tl.program_id(0).to(tl.int64)
     keys += block * key_block
     largest = tl.full([], LEAST_NORMAL, tl.float32)
-    for head in range(R.heads):
-        largest = tl.maximum(largest, tl.max(tl.abs(load_tokens(keys + head * key_head, key_token, R))))
+    of_head = keys
+    for _ in range(R.heads):
+        largest = tl.maximum(largest, tl.max(tl.abs(load_tokens(of_head, key_token, R))))
+        of_head += key_head
     block_size: tl.constexpr = R.block_size
     squares = tl.zeros([block_size], tl.float32)
-    for head in range(R.heads):
-        squares += token_squares(load_tokens(keys + head * key_head, key_token, R), largest)
+    of_head = keys
+    for _ in range(R.heads):
+        squares += token_squares(load_tokens(of_head, key_token, R), largest)
+        of_head += key_head
     store_norms(records + tl.load(ids + block) * R.record_bytes, largest, squares, R)
 
 

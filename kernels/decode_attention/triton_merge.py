@@ -25,7 +25,8 @@ def rotate_back(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
     return tl.sum(signs(CHANNELS, WIDTH).to(tl.float32) * x[:, None], axis=0) * root
 
 
-@triton.jit
+# numbers that change while decoding: a launch compiled for 16 exact tokens must serve 17
+@triton.jit(do_not_specialize=["rows", "splits", "slots", "visible_batch", "visible_row", "visible_slot"])
 def merge_kernel(
     part, part_lse, query, keys, values, visible, output, lse,
     rows, splits, slots, scaling,

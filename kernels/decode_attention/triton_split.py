@@ -59,7 +59,8 @@ def by_batch(x, BATCHES: tl.constexpr):
     return x if copies == 1 else tl.sum(tl.reshape(x, (copies, BATCHES, rows)), axis=0)
 
 
-@triton.jit
+# numbers that change while decoding: a launch compiled for 16 blocks must serve 17
+@triton.jit(do_not_specialize=["rows", "blocks", "per_split", "visible_batch", "visible_row", "visible_slot"])
 def split_kernel(
     query, records, table, lengths, masks, visible, bias, inv_freq, axes, positions, output, lse,
     rows, blocks, per_split, scaling, bias_scaling,

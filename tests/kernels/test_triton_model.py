@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import oscar_x
+from oscar_x.evals import kernel_check
 
 pytest.importorskip("triton", reason="needs Triton, which has wheels for Linux")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # tests/conftest.py switches the interpreter on
@@ -27,3 +28,11 @@ def test_logits_of_a_prompt_and_of_decoding(tiny) -> None:
     mine, theirs = (logits[kind] for kind in kinds)
     # a code that is rounded the other way shows in every later token
     assert (mine - theirs).norm() <= 5e-3 * theirs.norm()
+
+
+@pytest.mark.parametrize("name", ["balanced", "per channel"])
+def test_the_check_for_a_new_machine_finds_what_is_right_and_what_is_wrong(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(kernel_check, "cases", lambda: iter([(name, 64, 1, torch.float32)]))
+    assert kernel_check.check(torch.device(DEVICE)) == 0
+    monkeypatch.setitem(kernel_check.BOUNDS, torch.float32, 0.0)
+    assert kernel_check.check(torch.device(DEVICE)) == 1
