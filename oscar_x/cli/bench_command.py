@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from oscar_x.cli.bench_kernels import COMMANDS
 from oscar_x.cli.options import (
     EMBEDDED,
     MODEL_HELP,
@@ -22,6 +23,8 @@ from oscar_x.cli.output import counted_progress, open_console, working, write_js
 bench_app = typer.Typer(
     name="bench", help="Time and memory of caches, side by side in the same run.", no_args_is_help=True
 )
+for command in COMMANDS:
+    bench_app.command()(command)
 
 
 @bench_app.command()

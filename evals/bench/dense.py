@@ -1,0 +1,100 @@
+"""Dense attention of one decoding step: torch's sdpa by each of its backends, and flash-attn's decode."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from .clock import Contender
+from .room import LeftOut, lacks_room
+from .shapes import Shape
+
+SDPA = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+# "gqa" hands query heads over as they are; "rows" makes those of a KV head rows of one query, which reads it once
+SHORT = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+FORMS = ("gqa", "rows")
+FLASH_MODULES = ("flash_attn_interface", "flash_attn")  # of version 3, of version 2
+
+
+def dense_contenders(
+    shape: Shape, context: int, batch: int, dtype: torch.dtype, device: torch.device
+) -> tuple[dict[str, Contender], list[LeftOut]]:
+    """Every dense peer that runs, by name, over the same random keys and values; and those that do not, with why.
+
+    Nothing is allocated where keys and values would not fit.
+    """
+    label = SHORT[dtype]
+    needed = batch * shape.full_bytes(context, dtype.itemsize)
+    reason = lacks_room(needed, device)
+    if reason is not None:
+        return {}, [LeftOut("decode_attention", f"dense {label}", context, batch, reason)]
+    sizes = batch, shape.key_value_heads, context, shape.head_dim
+    keys, values = (torch.randn(sizes, dtype=dtype, device=device) for _ in range(2))
+    query = torch.randn(batch, shape.query_heads, 1, shape.head_dim, dtype=dtype, device=device)
+    found: dict[str, Contender] = {}
+    left = []
+    for name, call, scratch in _calls(query, keys, values):
+        reason = lacks_room(scratch, device) or _refusal(call)
+        if reason is None:
+            found[f"{name} {label}"] = Contender(call)
+        else:
+            left.append(LeftOut("decode_attention", f"{name} {label}", context, batch, reason))
+    return found, left
+
+
+def _calls(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> list[tuple[str, Callable[[], torch.Tensor], int]]:
+    """Name, call and bytes of scratch of each peer."""
+    calls = []
+    rows = query.view(*keys.shape[:2], -1, query.shape[-1])
+    group = rows.shape[2]
+    for form in FORMS:
+        for name in SDPA:
+            # math repeats the KV heads and works on fp32 copies
+            repeats = (group if form == "gqa" else 1) if name == "math" else 0
+            call = _sdpa(name, rows if form == "rows" else query, keys, values, form == "gqa" and group > 1)
+            calls.append((f"sdpa-{name}-{form}", call, repeats * 2 * keys.numel() * 4))
+    installed = [module for module in FLASH_MODULES if find_spec(module) is not None]
+    calls += [(module.replace("_", "-"), _flash_attn(module, query, keys, values), 0) for module in installed]
+    return calls
+
+
+def _sdpa(
+    name: str, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, enable_gqa: bool
+) -> Callable[[], torch.Tensor]:
+    def call() -> torch.Tensor:
+        with sdpa_kernel(SDPA[name]):
+            return scaled_dot_product_attention(query, keys, values, enable_gqa=enable_gqa)
+
+    return call
+
+
+def _flash_attn(
+    module: str, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> Callable[[], torch.Tensor]:
+    # it takes [batch, tokens, heads, head_dim] with any strides
+    swapped = [states.transpose(1, 2) for states in (query, keys, values)]
+    return lambda: import_module(module).flash_attn_with_kvcache(*swapped)
+
+
+def _refusal(call: Callable[[], torch.Tensor]) -> str | None:
+    """Why a peer does not run, in words; None if it does."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sdpa warns once for each of its backends that refuses
+            call()
+    except (RuntimeError, TypeError, ImportError) as error:
+        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return None

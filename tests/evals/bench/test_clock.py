@@ -1,0 +1,47 @@
+"""Timing in turn, and bounds."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from oscar_x.evals.bench import clock
+from oscar_x.evals.bench.bandwidth import Peaks, copy_bandwidth, matmul_peak
+from oscar_x.evals.bench.clock import Contender, time_in_turn
+
+CPU = torch.device("cpu")
+
+
+def test_each_round_calls_every_contender_once(monkeypatch) -> None:
+    monkeypatch.setitem(clock.FLUSHED_BYTES, "cpu", 64)
+    calls: list[str] = []
+    contenders = {
+        "slow": Contender(lambda: (calls.append("slow"), time.sleep(0.02))),
+        "fast": Contender(lambda: calls.append("fast")),
+    }
+    timings = time_in_turn(contenders, CPU, 4)
+    assert calls[2 * clock.WARM_UPS :] == ["slow", "fast"] * 4
+    assert calls[: 2 * clock.WARM_UPS] == ["slow"] * clock.WARM_UPS + ["fast"] * clock.WARM_UPS
+    assert timings["slow"].ms >= 20 > timings["fast"].ms
+    for timing in timings.values():
+        assert timing.fastest_ms <= timing.ms <= timing.slowest_ms
+        assert (timing.repeats, timing.launch) == (4, "eager")
+
+
+def test_no_new_round_starts_after_the_time_is_up(monkeypatch) -> None:
+    monkeypatch.setitem(clock.FLUSHED_BYTES, "cpu", 64)
+    timing = time_in_turn({"one": Contender(lambda: time.sleep(0.001))}, CPU, 50, seconds=0)["one"]
+    assert timing.repeats == clock.LEAST_REPEATS
+
+
+def test_a_bound_is_the_longer_of_bytes_and_operations() -> None:
+    peaks = Peaks(copy=100.0, operations={"float32": 10.0})
+    assert peaks.bound_ms(200, 1, torch.float32) == pytest.approx(2000)
+    assert peaks.bound_ms(200, 50, torch.float32) == pytest.approx(5000)
+
+
+def test_peaks_are_measured() -> None:
+    assert 1e8 < copy_bandwidth(CPU, 2**22) < 1e13
+    assert 1e7 < matmul_peak(CPU, torch.float32, 128) < 1e15

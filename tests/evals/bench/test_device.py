@@ -1,0 +1,65 @@
+"""The plan for a GPU, run on the CPU at small sizes, and what it says where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from oscar_x.evals.bench import bandwidth, clock, device
+from oscar_x.evals.bench.shapes import SHAPES
+
+PLAN = device.Plan(
+    shape="small",
+    contexts=(300, 500),
+    batches=(1,),
+    checked=500,
+    prompt=300,
+    decoded=(300,),
+    memory_bytes=2**20,
+    repeats=1,
+    steps=1,
+)
+
+
+@pytest.fixture(autouse=True)
+def _small_sizes(monkeypatch, small) -> None:
+    monkeypatch.setitem(SHAPES, "small", small)
+    monkeypatch.setitem(clock.FLUSHED_BYTES, "cpu", 64)
+    monkeypatch.setitem(bandwidth.COPIED_BYTES, "cpu", 2**16)
+    monkeypatch.setitem(bandwidth.MATRIX, "cpu", 64)
+
+
+def test_every_section_is_in_the_results() -> None:
+    said: list[str] = []
+    results, holds = device.run(PLAN, torch.device("cpu"), 1000, said.append)
+    assert holds
+    ops = [row["op"] for row in results.rows]
+    assert set(ops) == {"spot_check", "decode_attention", "compress_prompt", "decode_step"}
+    assert ops.count("spot_check") == 9
+    assert {row["batch"] for row in results.rows if row["op"] == "decode_step"} > {1}
+    text = "\n".join(results.text)
+    assert "x best dense" in text
+    assert "of prefill" in text
+    assert said.count("attention, context 300, batch 1") == 1
+
+
+def test_a_failed_check_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(device, "spot_check", lambda *arguments: float("nan"))
+    monkeypatch.setattr(device, "_attention", lambda *arguments: None)
+    results, holds = device.run(PLAN, torch.device("cpu"), 0, lambda what: None)
+    assert not holds
+    assert sum("FAILS" in line for line in results.text) == 9
+
+
+def test_sections_without_time_are_left_out() -> None:
+    results, _ = device.run(replace(PLAN, contexts=(300,)), torch.device("cpu"), 0, lambda what: None)
+    assert {row["op"] for row in results.rows} == {"spot_check", "decode_attention"}
+    assert [line.split(",")[0] for line in results.text[-2:]] == ["left out: compress", "left out: tokens"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_it_says_so(capsys) -> None:
+    assert device.main([]) == 2
+    assert "no CUDA device" in capsys.readouterr().err
