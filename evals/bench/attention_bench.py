@@ -90,6 +90,7 @@ def bench_attention(
     peaks: Peaks,
     presets: Iterable[str] = tuple(PRESETS),
     backends: Iterable[str] = ("auto",),
+    with_bias: bool = False,
     repeats: int = 20,
     seconds: float = float("inf"),
     progress: Progress = lambda done, total, what: None,
@@ -97,10 +98,11 @@ def bench_attention(
     """Time one decoding step of one layer at every context and batch size.
 
     Args:
-        shape: the model whose layer it is. No key bias is stored with the keys.
+        shape: the model whose layer it is.
         dtype: of queries, of exact tokens and of dense keys and values; see dense_dtypes.
         peaks: of the device, for float32 and for `dtype`.
         presets, backends: ours.
+        with_bias: ours as in layers whose large key bias is kept apart from the keys.
         repeats, seconds: rounds at each size, and the time after which no new one starts.
         progress: called with rounds done, rounds in all and what is timed.
 
@@ -113,7 +115,7 @@ def bench_attention(
     sizes = [(context, batch) for batch in batches for context in contexts]
     for index, (context, batch) in enumerate(sizes):
         entries, missing = _dense(shape, context, batch, dtype, device)
-        ours, refused = _packed(shape, context, batch, dtype, device, settings)
+        ours, refused = _packed(shape, context, batch, dtype, device, settings, with_bias)
         entries |= ours
         left += missing + refused
         done = partial(_of_all, progress, index, len(sizes), f"context {context}, batch {batch}: ")
@@ -157,6 +159,7 @@ def _packed(
     dtype: torch.dtype,
     device: torch.device,
     settings: list[tuple[str, str]],
+    with_bias: bool,
 ) -> tuple[dict[str, _Entry], list[LeftOut]]:
     entries: dict[str, _Entry] = {}
     left: list[LeftOut] = []
@@ -170,7 +173,7 @@ def _packed(
             reason = lacks_room(packed_bytes(shape, config, context, batch, dtype), device)
         if reason is None:
             if preset not in cases:
-                cases[preset] = packed_case(shape, config, context, batch, dtype, device)
+                cases[preset] = packed_case(shape, config, context, batch, dtype, device, with_bias)
             reason = _refusal(cases[preset], backend)
         if reason is not None:
             left.append(LeftOut(OP, name, context, batch, reason))

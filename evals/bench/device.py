@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 
 from ...config import PRESETS
 from .attention_bench import bench_attention
-from .bandwidth import Peaks, measure_peaks
+from .bandwidth import Peaks, dtype_name, measure_peaks
 from .compress_bench import bench_compress
 from .end_to_end import bench_tokens, random_model
 from .packed import spot_check
@@ -85,10 +86,11 @@ def check_backends(shape: Shape, context: int, device: torch.device, backends: S
     checks = []
     for preset, settings in PRESETS.items():
         for dtype, bound in ERROR_BOUND.items():
-            for backend in backends:
-                error = spot_check(shape, settings, context, dtype, device, backend)
-                what = {"op": "spot_check", "preset": preset, "dtype": str(dtype), "backend": backend}
-                checks.append({**what, "relative_error": error, "bound": bound, "holds": error <= bound})
+            for backend, with_bias in product(backends, (False, True)):
+                error = spot_check(shape, settings, context, dtype, device, backend, with_bias)
+                what = {"op": "spot_check", "preset": preset, "dtype": dtype_name(dtype), "backend": backend}
+                found = {"key_bias": with_bias, "relative_error": error, "bound": bound, "holds": error <= bound}
+                checks.append({**what, **found})
     return checks
 
 
@@ -118,7 +120,8 @@ def run(plan: Plan, device: torch.device, seconds: float, say: Callable[[str], N
 def _told(check: dict[str, Any]) -> str:
     verdict = "holds" if check["holds"] else "FAILS"
     error, bound = check["relative_error"], check["bound"]
-    return f"{check['preset']}, {check['dtype']}, {check['backend']}: error {error:.1e}, bound {bound:.0e}: {verdict}"
+    name = f"{check['preset']}, {check['dtype']}, {check['backend']}" + (", key bias" if check["key_bias"] else "")
+    return f"{name}: error {error:.1e}, bound {bound:.0e}: {verdict}"
 
 
 def _attention(

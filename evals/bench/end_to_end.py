@@ -123,11 +123,14 @@ def bench_tokens(
     if memory_bytes is not None:
         settings += [(context, _largest_batches(shape, context, memory_bytes, model, makers)) for context in contexts]
     for index, (context, sizes) in enumerate(settings):
-        setting = []
+        setting: list[TokensRow] = []
         for done, (name, batch) in enumerate(sizes.items()):
             progress(index * len(sizes) + done, len(settings) * len(sizes), f"{name}, context {context}, batch {batch}")
             row = _time_cache(model, shape, name, makers[name], context, batch, steps)
-            (setting if isinstance(row, TokensRow) else left).append(row)  # type: ignore[arg-type]
+            if isinstance(row, TokensRow):
+                setting.append(row)
+            else:
+                left.append(row)
         rows += _with_ratios(setting)
     return rows, left
 

@@ -38,6 +38,9 @@ def attention(
     device: Device = None,
     backend: Backends = "auto",
     preset: Presets = ALL_PRESETS,
+    key_bias: Annotated[
+        bool, typer.Option("--key-bias", help="Ours as in layers whose large key bias is kept apart (Qwen2.5).")
+    ] = False,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls of each.")] = 20,
     threads: Threads = None,
     json_file: JsonFile = None,
@@ -51,7 +54,9 @@ def attention(
 
     peaks = sweep.peaks(console)
     with counted_progress(console) as progress:
-        rows, left = bench_attention(**sweep.arguments(), peaks=peaks, repeats=repeats, progress=progress)
+        rows, left = bench_attention(
+            **sweep.arguments(), peaks=peaks, with_bias=key_bias, repeats=repeats, progress=progress
+        )
     title = f"decode attention of one layer of {sweep.shape.name}, {sweep.where}, copy {peaks.copy / 1e9:.1f} GB/s"
     sweep.show(console, title, ATTENTION_HEADS, attention_cells(rows), left)
     sweep.keep(json_file, rows, left, peaks)
@@ -145,6 +150,10 @@ def tokens(
     plot: Plot = None,
 ) -> None:
     """Tokens a second of a whole model with a full cache, transformers' quantized cache and every preset."""
+    if shape is None and memory is not None:
+        raise typer.BadParameter("--memory needs --shape: batches of real text are given by --batch")
+    if shape is None and backend != "auto":
+        raise typer.BadParameter(f"--backend {backend} needs --shape; `oscar-x bench decode` times backends of a model")
     console = open_console(json_file)
     sweep = Sweep(shape or "SmolLM2-135M", context, batch, dtype, device, backend, preset, threads, plot)
     from oscar_x.evals.bench.tables import TOKENS_HEADS, tokens_cells

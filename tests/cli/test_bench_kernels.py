@@ -87,3 +87,10 @@ def test_a_wrong_option_is_told_in_one_line(oscar_x, arguments, told) -> None:
     assert done.status == 2
     assert told in done.errors
     assert len(done.errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", [("--memory", "8"), ("--backend", "reference")])
+def test_options_for_random_weights_are_refused_with_a_model(oscar_x, option) -> None:
+    done = oscar_x("bench", "tokens", *option)
+    assert done.status == 2
+    assert "needs --shape" in done.errors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -104,6 +106,14 @@ def test_a_backend_that_cannot_run_is_left_out_with_its_reason(small, peaks, mon
     )
     assert not any(row.ours for row in rows)
     assert sum("cannot be used here" in one.reason for one in left) == len(PRESETS)
+
+
+def test_a_key_bias_is_put_back_into_the_scores(small) -> None:
+    case = packed_case(small, PRESETS["balanced"], 500, 2, torch.float32, CPU, with_bias=True)
+    assert case.positions.tolist() == [[4 + 128 * block for block in range(3)]] * 2
+    without = replace(case, key_bias=None, positions=None)
+    assert not torch.allclose(case.attend("auto"), without.attend("auto"), atol=1e-2)
+    assert spot_check(small, PRESETS["balanced"], 500, torch.float32, CPU, "auto", with_bias=True) < 1e-5
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -45,3 +45,17 @@ def test_a_bound_is_the_longer_of_bytes_and_operations() -> None:
 def test_peaks_are_measured() -> None:
     assert 1e8 < copy_bandwidth(CPU, 2**22) < 1e13
     assert 1e7 < matmul_peak(CPU, torch.float32, 128) < 1e15
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_call_is_replayed_as_a_graph_unless_it_synchronizes() -> None:
+    device = torch.device("cuda")
+    numbers = torch.ones(2**20, device=device)
+    contenders = {
+        "captured": Contender(lambda: numbers.mul(2)),
+        "synchronizes": Contender(lambda: bool(numbers.sum() > 0)),
+        "not to capture": Contender(lambda: numbers.mul(2), capturable=False),
+    }
+    timings = time_in_turn(contenders, device, 3)
+    assert [timing.launch for timing in timings.values()] == ["graph", "eager", "eager"]
+    assert all(timing.ms > 0 for timing in timings.values())

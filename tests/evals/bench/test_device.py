@@ -37,7 +37,7 @@ def test_every_section_is_in_the_results() -> None:
     assert holds
     ops = [row["op"] for row in results.rows]
     assert set(ops) == {"spot_check", "decode_attention", "compress_prompt", "decode_step"}
-    assert ops.count("spot_check") == 9
+    assert ops.count("spot_check") == 18
     assert {row["batch"] for row in results.rows if row["op"] == "decode_step"} > {1}
     text = "\n".join(results.text)
     assert "x best dense" in text
@@ -50,7 +50,7 @@ def test_a_failed_check_is_told(monkeypatch) -> None:
     monkeypatch.setattr(device, "_attention", lambda *arguments: None)
     results, holds = device.run(PLAN, torch.device("cpu"), 0, lambda what: None)
     assert not holds
-    assert sum("FAILS" in line for line in results.text) == 9
+    assert sum("FAILS" in line for line in results.text) == 18
 
 
 def test_sections_without_time_are_left_out() -> None:
