@@ -8,7 +8,7 @@ import numpy as np
 
 from oscar_x.tni.treatments import CAUSES, FULL, NONE
 
-from .style import AFTER, BEFORE, CAUSE_COLORS, new_figure, tidy
+from .style import AFTER, BEFORE, CAUSE_COLORS, new_figure, tidy, whole_ticks
 
 if TYPE_CHECKING:
     from oscar_x.tni import TniReport
@@ -32,6 +32,7 @@ def error_attribution(report: TniReport) -> Any:
         for name, color, label in ((NONE, BEFORE, "error as it is"), (FULL, AFTER, "rotated and scaled")):
             errors = [report.error(name, layer=layer, measure=measure) for layer in layers]
             axes.plot(layers, errors, color=color, marker="o", markersize=3, linewidth=1.2, label=label)
+        whole_ticks(axes.xaxis)
         axes.axhline(0, color="black", linewidth=0.6)
         last = measure == list(MEASURES)[-1]
         title = f"Relative error of keys at {report.settings.key_bits} bits, {what}"

@@ -42,7 +42,7 @@ def _errors(axes: Any, report: TniReport, which: str) -> None:
     _finish(axes, names, f"Relative error of {which} at {bits} bits", "error over norm, a token")
     for color, label in ((BEFORE, "as they are"), (AFTER, treated)):
         axes.plot([], [], color=color, linewidth=6, label=label)
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
 
 
 def _ordered(found: dict[str, Distribution]) -> list[tuple[str, Distribution]]:
@@ -73,7 +73,7 @@ def _finish(axes: Any, names: Any, title: str, ylabel: str) -> None:
     low, high = axes.get_ylim()
     if high < 6 * low:  # few powers of two in sight
         axes.yaxis.set_major_locator(LogLocator(base=2, subs=(1, 1.25, 1.5, 1.75)))
-    axes.yaxis.set_major_formatter(lambda number, _: f"{number:g}")
+    axes.yaxis.set_major_formatter(lambda number, _: f"{number:.3g}")
     axes.yaxis.set_minor_locator(NullLocator())
     places = [name for name in MODALITY_COLORS if name in names]
     axes.set_xticks(range(len(places)), places)

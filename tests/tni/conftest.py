@@ -1,4 +1,4 @@
-"""States that a cache is given without a model, and what it makes of them."""
+"""A tiny model, and the report on states that its cache is given without it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,17 @@ import pytest
 import torch
 
 import oscar_x
-from oscar_x.modality import Modality, ModalityStream
+from oscar_x.modality import Modality
 from oscar_x.tni.assemble import assemble
 from oscar_x.tni.norm_map import NormMapBuilder
 from oscar_x.tni.observe import ObservingCache
 from oscar_x.tni.report import TniReport
 
-HEADS, HEAD_DIM = 2, 64
 
-
-def states(tokens: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values [1, heads, tokens, head_dim] of even norms in random directions."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(2, 1, HEADS, tokens, HEAD_DIM, generator=generator)
-    keys, values = drawn / drawn.norm(dim=-1, keepdim=True)
-    return keys, values
-
-
-def stream(modalities: list[int]) -> ModalityStream:
-    """A stream of one row whose media are its runs."""
-    kinds = torch.tensor([modalities], dtype=torch.int8)
-    return ModalityStream(kinds, torch.zeros_like(kinds, dtype=torch.int32))
+@pytest.fixture(scope="package")
+def given(support: Callable[[str], Any]) -> Any:
+    """tests/support/tni_states.py."""
+    return support("tni_states")
 
 
 @pytest.fixture(scope="package")
@@ -39,7 +29,7 @@ def llama(tiny: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
-def report_of(llama: Any) -> Callable[..., TniReport]:
+def report_of(llama: Any, given: Any) -> Callable[..., TniReport]:
     """The report on states given to a tiny Llama's two layers, in pieces of any length."""
 
     def make(
@@ -54,7 +44,7 @@ def report_of(llama: Any) -> Callable[..., TniReport]:
         count = keys.shape[2]
         cache.norm_map = NormMapBuilder(count)
         kinds = modalities or [0] * count
-        cache.expect_prompt(count, stream(kinds))
+        cache.expect_prompt(count, given.stream(kinds))
         for piece in keys.split(list(pieces) or count, 2):
             at = cache.observers[0].seen(0) if cache.observers else 0
             for layer in range(2):

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +10,6 @@ import torch
 from oscar_x.modality import Modality, ModalityStream
 from oscar_x.tni.observe import ObservingCache
 from oscar_x.tni.treatments import FULL
-
-SPEC = spec_from_file_location("oscar_x_tests_tni_states", Path(__file__).with_name("conftest.py"))
-assert SPEC is not None
-assert SPEC.loader is not None
-given = module_from_spec(SPEC)
-SPEC.loader.exec_module(given)
 
 
 def assert_alike(found: Any, expected: Any, where: str = "report") -> None:
@@ -41,14 +33,14 @@ def assert_alike(found: Any, expected: Any, where: str = "report") -> None:
 
 
 @pytest.mark.parametrize("pieces", [(100, 100, 57), (1,) * 40 + (217,), (250, 3, 4)])
-def test_chunks_give_the_statistics_of_one_pass(report_of, pieces):
+def test_chunks_give_the_statistics_of_one_pass(given, report_of, pieces):
     keys, values = given.states(257)
     keys = keys * torch.rand(257, 1, generator=torch.Generator().manual_seed(1)).exp()
     modalities = [0] * 30 + [1] * 40 + [0] * 9 + [2] * 100 + [3] * 20 + [0] * 58
     assert_alike(report_of(keys, values, modalities, pieces), report_of(keys, values, modalities))
 
 
-def test_groups_begin_behind_the_exact_tokens_and_know_their_modality(report_of):
+def test_groups_begin_behind_the_exact_tokens_and_know_their_modality(given, report_of):
     keys, values = given.states(4 + 5 * 16)
     # the first three groups are text, video and both; a group counted from 0 would mix text and video throughout
     report = report_of(keys, values, [0] * 20 + [2] * 16 + [0] * 8 + [2] * 8 + [0] * 32)
@@ -60,7 +52,7 @@ def test_groups_begin_behind_the_exact_tokens_and_know_their_modality(report_of)
     assert not groups["text"].dealt
 
 
-def test_planted_norms_are_found(report_of):
+def test_planted_norms_are_found(given, report_of):
     keys, values = given.states(500)
     keys[:, :, 0] *= 0.05
     keys[:, 1, 300] *= 9
@@ -87,7 +79,7 @@ def test_planted_norms_are_found(report_of):
     assert re.search(r"image tokens' median norm is (1\.9|2\.0)\d times the text's", said)
 
 
-def test_channel_outliers_are_found_and_rotation_removes_them(report_of):
+def test_channel_outliers_are_found_and_rotation_removes_them(given, report_of):
     keys, values = given.states(500)
     keys[..., 7] *= 20
     channels = report_of(keys, values).layers[0].heads[0].keys.channels
@@ -99,7 +91,7 @@ def test_channel_outliers_are_found_and_rotation_removes_them(report_of):
     assert attribution["rotation"].last > 10 * abs(attribution["scaling"].last)
 
 
-def test_norms_of_modalities_that_share_a_group_make_the_split_worth_while(report_of):
+def test_norms_of_modalities_that_share_a_group_make_the_split_worth_while(given, report_of):
     keys, values = given.states(4 + 64 * 16)
     modalities = [0] * 4 + ([0] * 8 + [1] * 8) * 64
     grown = torch.tensor([1.0 if kind == 0 else 30.0 for kind in modalities])[:, None]
@@ -111,7 +103,7 @@ def test_norms_of_modalities_that_share_a_group_make_the_split_worth_while(repor
     assert groups.dealt["split"].token > 0.3 * groups.along_tokens["none"].token
 
 
-def test_a_rows_statistics_do_not_depend_on_padding_or_neighbours(llama):
+def test_a_rows_statistics_do_not_depend_on_padding_or_neighbours(given, llama):
     keys, values = given.states(120)
     others, more = given.states(150, seed=5)
 
@@ -136,7 +128,7 @@ def test_a_rows_statistics_do_not_depend_on_padding_or_neighbours(llama):
     torch.testing.assert_close(groups[0].energy, groups[1].energy + groups[2].energy)
 
 
-def test_statistics_take_no_more_memory_for_more_tokens(llama):
+def test_statistics_take_no_more_memory_for_more_tokens(given, llama):
     def held(tokens: int) -> int:
         cache = ObservingCache(llama.model.config, llama.config, llama.config, {})
         cache.begin(0)
@@ -161,7 +153,7 @@ def test_statistics_take_no_more_memory_for_more_tokens(llama):
     assert held(8 * 16 + 4) == held(512 * 16 + 4)
 
 
-def test_states_that_are_no_numbers_are_refused_by_layer(llama):
+def test_states_that_are_no_numbers_are_refused_by_layer(given, llama):
     cache = ObservingCache(llama.model.config, llama.config, llama.config, {})
     keys, values = given.states(40)
     values[0, 1, 3, 3] = torch.nan
