@@ -13,12 +13,11 @@ import torch
 from ...config import PRESETS, resolve_config
 from .bandwidth import Peaks, dtype_name
 from .clock import Contender, Progress, Timing, time_in_turn
-from .dense import dense_contenders
+from .dense import OP, dense_contenders
 from .packed import PackedCase, least_context, packed_bytes, packed_case
 from .room import LeftOut, lacks_room
 from .shapes import Shape
 
-OP = "decode_attention"
 OURS = "oscar"
 
 

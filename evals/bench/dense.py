@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -11,10 +12,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from .clock import Contender
+from .clock import Contender, wait
 from .room import LeftOut, lacks_room
 from .shapes import Shape
 
+OP = "decode_attention"
+HOPELESS, HOPELESS_SECONDS = 10, 1.0
 SDPA = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -38,19 +41,30 @@ def dense_contenders(
     needed = batch * shape.full_bytes(context, dtype.itemsize)
     reason = lacks_room(needed, device)
     if reason is not None:
-        return {}, [LeftOut("decode_attention", f"dense {label}", context, batch, reason)]
+        return {}, [LeftOut(OP, f"dense {label}", context, batch, reason)]
     sizes = batch, shape.key_value_heads, context, shape.head_dim
     keys, values = (torch.randn(sizes, dtype=dtype, device=device) for _ in range(2))
     query = torch.randn(batch, shape.query_heads, 1, shape.head_dim, dtype=dtype, device=device)
     found: dict[str, Contender] = {}
-    left = []
+    left, first = [], {}
     for name, call, scratch in _calls(query, keys, values):
-        reason = lacks_room(scratch, device) or _refusal(call)
-        if reason is None:
-            found[f"{name} {label}"] = Contender(call)
+        refused = lacks_room(scratch, device)
+        took = _first_call(call, device) if refused is None else refused
+        if isinstance(took, str):
+            left.append(LeftOut(OP, f"{name} {label}", context, batch, took))
         else:
-            left.append(LeftOut("decode_attention", f"{name} {label}", context, batch, reason))
+            found[f"{name} {label}"], first[f"{name} {label}"] = Contender(call), took
+    for name in _hopeless(first):
+        del found[name]
+        reason = f"its first call took more than {HOPELESS_SECONDS:g} s and {HOPELESS} times the fastest's"
+        left.append(LeftOut(OP, name, context, batch, reason))
     return found, left
+
+
+def _hopeless(seconds: dict[str, float]) -> list[str]:
+    """Who need not be timed: math on long contexts would take most of a run."""
+    limit = max(HOPELESS_SECONDS, HOPELESS * min(seconds.values(), default=0.0))
+    return [name for name, took in seconds.items() if took > limit]
 
 
 def _calls(
@@ -89,12 +103,14 @@ def _flash_attn(
     return lambda: import_module(module).flash_attn_with_kvcache(*swapped)
 
 
-def _refusal(call: Callable[[], torch.Tensor]) -> str | None:
-    """Why a peer does not run, in words; None if it does."""
+def _first_call(call: Callable[[], torch.Tensor], device: torch.device) -> float | str:
+    """Seconds of a peer's first call, or why it does not run."""
+    start = time.perf_counter()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sdpa warns once for each of its backends that refuses
             call()
+        wait(device)
     except (RuntimeError, TypeError, ImportError) as error:
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return None
+    return time.perf_counter() - start

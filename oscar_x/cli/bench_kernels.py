@@ -21,6 +21,9 @@ Dtype = Annotated[str, typer.Option("--dtype", help=f"Of the states: {', '.join(
 Backends = Annotated[str, typer.Option("--backend", help=f"Ours to time, of {', '.join(BACKENDS)}.", metavar="LIST")]
 Presets = Annotated[str, typer.Option("--preset", help=f"Presets to time, of {', '.join(PRESETS)}.", metavar="LIST")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="On a CPU.", show_default="torch's own number")]
+Seconds = Annotated[
+    float, typer.Option("--seconds", min=0, help="After this time at one size no new round of calls starts.")
+]
 Plot = Annotated[
     str | None,
     typer.Option("--plot", metavar="PREFIX", help="Draw PREFIX.png and PREFIX.svg.", show_default=False),
@@ -42,6 +45,7 @@ def attention(
         bool, typer.Option("--key-bias", help="Ours as in layers whose large key bias is kept apart (Qwen2.5).")
     ] = False,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls of each.")] = 20,
+    seconds: Seconds = 60,
     threads: Threads = None,
     json_file: JsonFile = None,
     plot: Plot = None,
@@ -55,7 +59,7 @@ def attention(
     peaks = sweep.peaks(console)
     with counted_progress(console) as progress:
         rows, left = bench_attention(
-            **sweep.arguments(), peaks=peaks, with_bias=key_bias, repeats=repeats, progress=progress
+            **sweep.arguments(), peaks=peaks, with_bias=key_bias, repeats=repeats, seconds=seconds, progress=progress
         )
     title = f"decode attention of one layer of {sweep.shape.name}, {sweep.where}, copy {peaks.copy / 1e9:.1f} GB/s"
     sweep.show(console, title, ATTENTION_HEADS, attention_cells(rows), left)
@@ -75,6 +79,7 @@ def compress(
         bool, typer.Option("--prefill", help="Also time a layer's prefill, with random weights of the shape.")
     ] = False,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls of each.")] = 5,
+    seconds: Seconds = 60,
     threads: Threads = None,
     json_file: JsonFile = None,
     plot: Plot = None,
@@ -88,7 +93,7 @@ def compress(
     peaks = sweep.peaks(console)
     with counted_progress(console) as progress:
         rows, left = bench_compress(
-            **sweep.arguments(), peaks=peaks, prefill=prefill, repeats=repeats, progress=progress
+            **sweep.arguments(), peaks=peaks, prefill=prefill, repeats=repeats, seconds=seconds, progress=progress
         )
     title = f"compressing a prompt of {sweep.shape.name}, {sweep.where}, copy {peaks.copy / 1e9:.1f} GB/s"
     sweep.show(console, title, COMPRESS_HEADS, compress_cells(rows), left)

@@ -83,6 +83,19 @@ def test_where_memory_lacks_no_dense_cache_is_built(small, peaks, monkeypatch) -
     assert "GiB are free" in left[0].reason
 
 
+def test_peers_without_a_chance_are_left_out(small, monkeypatch) -> None:
+    assert dense._hopeless({"fast": 0.5, "fair": 4.9, "slow": 5.1}) == ["slow"]
+    assert dense._hopeless({"fast": 0.001, "slow": 0.9}) == []
+    seconds = {"sdpa-flash-rows": 0.1}
+    monkeypatch.setattr(dense, "FLASH_MODULES", ())
+    names = iter([f"sdpa-{name}-{form}" for form in dense.FORMS for name in dense.SDPA])
+    monkeypatch.setattr(dense, "_first_call", lambda call, device: seconds.get(next(names), 2.0))
+    found, left = dense.dense_contenders(small, 64, 1, torch.float32, CPU)
+    assert list(found) == ["sdpa-flash-rows fp32"]
+    assert len(left) == 7
+    assert "10 times the fastest" in left[0].reason
+
+
 def test_a_context_without_a_packed_block_is_left_out(small, peaks) -> None:
     settings = PRESETS["balanced"]
     short = least_context(settings) - 1
