@@ -19,8 +19,8 @@ def attention_cells(rows: Iterable[Any]) -> Cells:
     """Rows of attention_bench."""
     return [
         [
-            *(row.backend, _size(row), f"{row.ms:.3f}", f"{row.gb_per_s:.1f}", f"{row.share_of_copy:.0%}"),
-            *(f"{row.bound_ms:.3f}", _ratio(row.ratio_to_best_dense)),
+            *(row.backend, _size(row), _time(row.ms), f"{row.gb_per_s:.1f}", f"{row.share_of_copy:.0%}"),
+            *(_time(row.bound_ms), _ratio(row.ratio_to_best_dense)),
         ]
         for row in rows
     ]
@@ -91,6 +91,10 @@ def _size(row: Any) -> str:
             count, unit = count // factor, name
             break
     return f"{count}{unit} x {row.batch}"
+
+
+def _time(ms: float) -> str:
+    return f"{ms:.3f}" if ms < 100 else f"{ms:.0f}"
 
 
 def _ratio(ratio: float | None) -> str:
