@@ -61,6 +61,16 @@ def test_the_bound_is_attained(bits: int):
     assert float((direction_spread(x) / levels * norms.amax()).square()) == pytest.approx(float(worst), rel=1e-5)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [8, 32, 128])
+def test_the_bound_of_a_group_is_attained_but_for_its_two_largest(bits: int, size: int):
+    x = torch.zeros(1, 1, size, 8)
+    x[0, 0, 0], x[0, 0, 1] = 1, -1
+    bound = error_bound(x, bits, scaled=False)
+    assert relative_error(x, bits, False, False) == pytest.approx(float(bound) * (size - 2) / size, rel=1e-5)
+    assert float(bound) == pytest.approx(float(error_bound(x, bits, scaled=True)) * size / 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("ratio", [4.0, 16.0, 64.0])
 def test_without_scaling_small_tokens_pay_for_large_ones_in_proportion(ratio: float):
     x = draw(3, (16, 64), 0.0, 0.0)

@@ -55,10 +55,14 @@ def test_norms_are_those_of_the_models_own_keys(llama, tiny, report):
 
 
 def test_low_and_high_tokens_are_named_by_their_text(llama):
-    head = measure_tni(llama, TEXT).layers[0].heads[0]
-    for token in (*head.keys.low_tokens, *head.values.high_tokens):
-        assert token.text == TEXT[token.position]
+    texts = [TEXT, TEXT[::-1].upper()]
+    found = measure_tni(llama, texts)
+    tokens = [token for state in found.states("keys") for token in (*state.low_tokens, *state.high_tokens)]
+    assert {token.sequence for token in tokens} == {0, 1}
+    for token in tokens:
+        assert token.text == texts[token.sequence][token.position]
         assert token.modality == "text"
+    assert found.norm_map == measure_tni(llama, TEXT).norm_map
 
 
 def test_the_same_again_is_the_same(llama, report):

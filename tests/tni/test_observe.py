@@ -106,6 +106,7 @@ def test_norms_of_modalities_that_share_a_group_make_the_split_worth_while(given
 def test_a_rows_statistics_do_not_depend_on_padding_or_neighbours(given, llama):
     keys, values = given.states(120)
     others, more = given.states(150, seed=5)
+    keys = keys * torch.rand(120, 1, generator=torch.Generator().manual_seed(1)).exp()
 
     def watch(batch_keys, batch_values, kinds):
         cache = ObservingCache(llama.model.config, llama.config, llama.config, {})
@@ -121,6 +122,7 @@ def test_a_rows_statistics_do_not_depend_on_padding_or_neighbours(given, llama):
         torch.cat([torch.cat([pad, keys], 2), others]), torch.cat([torch.cat([pad, values], 2), more]), kinds
     )
     apart = [watch(k, v, torch.zeros(1, k.shape[2], dtype=torch.int8)) for k, v in ((keys, values), (others, more))]
+    assert set(padded.norms) == set(padded.groups) == {"text"}
     counts = [state.norms["text"].counts for state in (padded, *apart)]
     assert torch.equal(counts[0], counts[1] + counts[2])
     groups = [state.groups["text"] for state in (padded, *apart)]
