@@ -55,7 +55,7 @@ class Trainer:
 
     def run(self) -> None:
         """All of training; writes the projector at every exam."""
-        self._log(options=vars(self.options))
+        self._log(options={name: value for name, value in vars(self.options).items() if name != "out"})
         self._word_start()
         options, rng = self.options, np.random.default_rng(self.options.seed)
         optimizer = torch.optim.AdamW(self.projector.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)
@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--word-steps", type=int, default=300)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=6, help="trees a step")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--exam-every", type=int, default=150)
