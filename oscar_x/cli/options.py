@@ -8,8 +8,11 @@ import typer
 
 from oscar_x.config import BITS, PRESETS
 
-EMBEDDED = "embedded"
-MODEL_HELP = f"Short name, hub id, model folder, .gguf file, or {EMBEDDED!r} for the demo's."
+EMBEDDED, EMBEDDED_VLM = "embedded", "embedded-vlm"
+MODEL_HELP = (
+    f"Short name, hub id, model folder, .gguf file, {EMBEDDED!r} for the demo's, or {EMBEDDED_VLM!r} for a small one "
+    "that sees (docs/embedded_vlm.md)."
+)
 _BITS_HELP = f"{', '.join(map(str, BITS))}, or 16 for a full cache"
 
 
@@ -18,6 +21,10 @@ Files = list[str] | None
 
 def find_model(name: str) -> str:
     """What the user calls a model, as load() understands it."""
+    if name == EMBEDDED_VLM:
+        from oscar_x.evals.embedded_vlm.build import build_checkpoint
+
+        return str(build_checkpoint())
     if name != EMBEDDED:
         return name
     from oscar_x.cli.embedded import embedded_model
