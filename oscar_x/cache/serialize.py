@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
+from ..cache_settings import CacheSettings
 from ..config import OscarConfig
 from ..errors import OscarError, first_line
 from ..key_bias import KeyBias
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = "oscar_x cache"
 FORMAT_VERSION = 1
+LAYERED_VERSION = 2  # layers with settings of their own, which readers of version 1 would pass over
 # what decides whether another model's keys and values mean the same
 SIGNATURE_FIELDS = (
     "model_type",
@@ -66,9 +68,10 @@ def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, st
         layers.append(described)
         tensors.update({f"layers.{index}.{name}": tensor.cpu().contiguous() for name, tensor in held.items()})
     header = {
-        "version": FORMAT_VERSION,
+        "version": LAYERED_VERSION if cache.layer_settings.layers else FORMAT_VERSION,
         "signature": model_signature(cache.model_config),
         "settings": cache.settings.to_dict(),
+        **_layer_settings(cache),
         "layers": layers,
         "notes": dict(notes),
     }
@@ -82,6 +85,17 @@ def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, st
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
+
+
+def _layer_settings(cache: OscarCache) -> dict[str, Any]:
+    own = cache.layer_settings.layers
+    return {"layer_settings": {str(index): own[index].to_dict() for index in own}} if own else {}
+
+
+def _settings(header: dict[str, Any]) -> CacheSettings:
+    own = header["layer_settings"] if header["version"] == LAYERED_VERSION else {}
+    base = OscarConfig(**header["settings"])
+    return CacheSettings(base, {int(index): OscarConfig(**values) for index, values in own.items()})
 
 
 def _packed(layer: OscarLayer) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -124,7 +138,7 @@ def load(
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata(), config)
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
-        cache = cls(config, OscarConfig(**header["settings"]), key_biases=key_biases)
+        cache = cls(config, _settings(header), key_biases=key_biases)
         _fill(cache, header["layers"], tensors)
         cache.shared.tell(restore_stream(tensors, batch_size(cache.layers), cache.get_seq_length()))
         cache.notes = {str(name): str(note) for name, note in header.get("notes", {}).items()}
@@ -141,8 +155,10 @@ def _header(metadata: dict[str, str] | None, config: PreTrainedConfig) -> dict[s
     if not metadata or metadata.get("format") != FORMAT:
         raise CacheFileError("not an oscar_x cache file")
     header = json.loads(metadata["header"])
-    if header["version"] != FORMAT_VERSION:
-        raise CacheFileError(f"format version {header['version']}; this version reads {FORMAT_VERSION}")
+    if header["version"] not in (FORMAT_VERSION, LAYERED_VERSION):
+        raise CacheFileError(
+            f"format version {header['version']}; this version reads {FORMAT_VERSION} and {LAYERED_VERSION}"
+        )
     if header["signature"] != model_signature(config):
         raise CacheFileError(
             f"made by another model (signature {header['signature']}, this model {model_signature(config)})"
@@ -164,7 +180,7 @@ def _fill(cache: OscarCache, layers: list[dict[str, Any]], tensors: dict[str, to
             if described["key_bias"] != (layer.key_bias is not None):
                 raise CacheFileError(f"layer {index}: the file and key_biases disagree on a key-projection bias")
             records = tensors[f"layers.{index}.records"]
-            rows = [check_row(row, cache.settings, len(records), held["keys"]) for row in described["rows"]]
+            rows = [check_row(row, layer.oscar, len(records), held["keys"]) for row in described["rows"]]
             restore_layer(layer, rows, records, **held)
         else:
             layer.lazy_initialization(held["keys"], held["values"])
