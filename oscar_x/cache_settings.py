@@ -82,6 +82,21 @@ class CacheSettings:
         if beyond:
             raise ValueError(f"settings for layer {beyond[0]}, but the model has {count} layers, 0 to {count - 1}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types: {"base": ..., "layers": {number: ...}}."""
+        own = {str(index): settings.to_dict() for index, settings in self.layers.items()}
+        return {"base": self.base.to_dict(), "layers": own}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> CacheSettings:
+        """What to_dict() gave.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: something else.
+        """
+        own = {int(index): OscarConfig(**settings) for index, settings in plain["layers"].items()}
+        return cls(OscarConfig(**plain["base"]), own)
+
     def map(self, change: Any) -> CacheSettings:
         """These settings with ``change(OscarConfig) -> OscarConfig`` made to every one."""
         return CacheSettings(change(self.base), {index: change(own) for index, own in self.layers.items()})

@@ -18,7 +18,6 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
 from ..cache_settings import CacheSettings
-from ..config import OscarConfig
 from ..errors import OscarError, first_line
 from ..key_bias import KeyBias
 from .columns import batch_size, restore_stream, stream_tensors
@@ -88,14 +87,13 @@ def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, st
 
 
 def _layer_settings(cache: OscarCache) -> dict[str, Any]:
-    own = cache.layer_settings.layers
-    return {"layer_settings": {str(index): own[index].to_dict() for index in own}} if own else {}
+    own = cache.layer_settings.to_dict()["layers"]
+    return {"layer_settings": own} if own else {}
 
 
 def _settings(header: dict[str, Any]) -> CacheSettings:
     own = header["layer_settings"] if header["version"] == LAYERED_VERSION else {}
-    base = OscarConfig(**header["settings"])
-    return CacheSettings(base, {int(index): OscarConfig(**values) for index, values in own.items()})
+    return CacheSettings.from_dict({"base": header["settings"], "layers": own})
 
 
 def _packed(layer: OscarLayer) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
