@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 # halvings of the range in which the budget for a KL target is sought; a measurement each
-HALVINGS = 6
+HALVINGS = 8
 
 
 def calibrate(

@@ -52,6 +52,17 @@ def test_a_target_is_met_with_fewer_bits_than_the_most(llama):
         oscar_x.calibrate(llama, TEXT, kl_target=1e-12, **SHORT)
 
 
+def test_exact_tokens_are_chosen_and_paid_for(llama):
+    """16 bits a token kept exact: with little to spend no layer has them, with much the KL falls."""
+    few, many = (
+        oscar_x.calibrate(llama, TEXT, bits_budget=bits, **{**SHORT, "candidates": replace(FEW, sink_tokens=(0, 32))})
+        for bits in (2.75, 8)
+    )
+    assert {few.settings[layer].sink_tokens for layer in range(2)} == {0}
+    assert {many.settings[layer].sink_tokens for layer in range(2)} == {32}
+    assert many.after.kl < few.after.kl
+
+
 @pytest.mark.parametrize("family", ["gemma3", "qwen2"])
 def test_sliding_layers_and_key_biases(tiny, family):
     """Layers that are not compressed keep out of it; the rest is calibrated as the cache will store it."""
