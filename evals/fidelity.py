@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..model import OscarModel
+    from ..profile import Profile
 
     Subject = OscarModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -33,6 +34,7 @@ def run_fidelity(
     prefix: int = 1024,
     continuation: int = 255,
     seed: int = 0,
+    profiles: Mapping[str, Profile] | None = None,
     model_name: str = "",
     text_name: str = "",
     progress: Progress | None = None,
@@ -45,15 +47,19 @@ def run_fidelity(
         methods: names of methods, in the order wanted; None for all that can run here.
         sequences, prefix, continuation: how many, and tokens of each part.
         seed: of the bootstrap intervals.
+        profiles: calibrated settings to run beside the presets, method "oscar-NAME" for each name.
         model_name, text_name: what the report calls them.
         progress: called before every step with steps done, steps in all and the step's name.
 
     Raises:
+        ProfileError: a profile for another model.
         ValueError: an unknown method, a text that is too short, or more tokens than the model has positions for.
         RuntimeError: a method whose packed tokens were never read.
     """
     hf_model, tokenizer, key_biases = _unwrap(model)
-    chosen, skipped = choose_methods(methods, all_methods(key_biases))
+    for profile in (profiles or {}).values():
+        profile.check(hf_model.config)
+    chosen, skipped = choose_methods(methods, all_methods(key_biases, profiles))
     _check_positions(hf_model, prefix + continuation)
     batches = token_sequences(text, tokenizer, sequences, prefix + continuation + 1)
     report = progress or (lambda done, total, what: None)

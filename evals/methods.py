@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from transformers import DynamicCache, PreTrainedModel
 
 from ..cache import OscarCache
+from ..cache_settings import CacheSettings
 from ..config import PRESETS
 from . import baselines
 from .method import Footprint, Method
 
 if TYPE_CHECKING:
     from ..key_bias import KeyBias
+    from ..profile import Profile
 
 # the order of the table; methods of a new file in evals/baselines follow after these
 ORDER = ("full", "per-token", "per-channel", "kivi", "quarot", "rotatekv", "ott")
@@ -48,15 +50,21 @@ def baseline_methods() -> list[Method]:
 def oscar_methods(key_biases: Mapping[int, KeyBias] | None = None) -> list[Method]:
     """OScaR's presets without residual window, so that every token of the prefix is compressed."""
 
-    def method(preset: str) -> Method:
-        settings = replace(PRESETS[preset], residual_length=0)
+    return [_oscar(preset, CacheSettings(PRESETS[preset]), key_biases) for preset in PRESETS]
 
-        def new_cache(model: PreTrainedModel) -> OscarCache:
-            return OscarCache(model.config, settings, key_biases=key_biases)
 
-        return Method(f"oscar-{preset}", f"OScaR {preset}", "arXiv 2605.19660", new_cache, oscar_footprint)
+def profile_methods(profiles: Mapping[str, Profile], key_biases: Mapping[int, KeyBias] | None = None) -> list[Method]:
+    """Calibrated settings by the names that the table shall give them, without residual window too."""
+    return [_oscar(name, profile.settings, key_biases) for name, profile in profiles.items()]
 
-    return [method(preset) for preset in PRESETS]
+
+def _oscar(name: str, settings: CacheSettings, key_biases: Mapping[int, KeyBias] | None) -> Method:
+    whole = settings.map(lambda own: replace(own, residual_length=0))
+
+    def new_cache(model: PreTrainedModel) -> OscarCache:
+        return OscarCache(model.config, whole, key_biases=key_biases)
+
+    return Method(f"oscar-{name}", f"OScaR {name}", "arXiv 2605.19660", new_cache, oscar_footprint)
 
 
 def oscar_footprint(cache: OscarCache) -> Footprint:
@@ -89,7 +97,9 @@ def choose_methods(names: Sequence[str] | None, methods: Sequence[Method]) -> tu
     return [known[name] for name in dict.fromkeys(names or known) if name not in missing], missing
 
 
-def all_methods(key_biases: Mapping[int, Any] | None = None) -> list[Method]:
+def all_methods(
+    key_biases: Mapping[int, Any] | None = None, profiles: Mapping[str, Profile] | None = None
+) -> list[Method]:
     """All methods in the order of the table."""
     peers = sorted(baseline_methods(), key=lambda m: ORDER.index(m.name) if m.name in ORDER else len(ORDER))
-    return [FULL, *peers, *oscar_methods(key_biases)]
+    return [FULL, *peers, *oscar_methods(key_biases), *profile_methods(profiles or {}, key_biases)]

@@ -11,12 +11,15 @@ if not (Path(__file__).parent / "adapters").is_dir():
 
 if TYPE_CHECKING:
     from oscar_x.cache import OscarCache
+    from oscar_x.cache_settings import CacheSettings
+    from oscar_x.calibration import calibrate
     from oscar_x.config import PRESETS, OscarConfig
     from oscar_x.loading import load
     from oscar_x.media import MediaError, MediaLimits
     from oscar_x.memory import MemoryReport
     from oscar_x.modality import Modality, ModalityStream
     from oscar_x.model import OscarModel
+    from oscar_x.profile import Profile, ProfileError
     from oscar_x.session import Session
     from oscar_x.speech import Speech
     from oscar_x.tni import TniReport, measure_tni
@@ -29,6 +32,10 @@ _HOMES = {
     "OscarCache": "oscar_x.cache",
     "OscarConfig": "oscar_x.config",
     "PRESETS": "oscar_x.config",
+    "CacheSettings": "oscar_x.cache_settings",
+    "Profile": "oscar_x.profile",
+    "ProfileError": "oscar_x.profile",
+    "calibrate": "oscar_x.calibration",
     "MediaError": "oscar_x.media",
     "MediaLimits": "oscar_x.media",
     "MemoryReport": "oscar_x.memory",
@@ -42,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "CacheSettings",
     "MediaError",
     "MediaLimits",
     "MemoryReport",
@@ -50,10 +58,13 @@ __all__ = [
     "OscarCache",
     "OscarConfig",
     "OscarModel",
+    "Profile",
+    "ProfileError",
     "Session",
     "Speech",
     "TniReport",
     "__version__",
+    "calibrate",
     "load",
     "measure_tni",
 ]

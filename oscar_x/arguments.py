@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from .config import BACKENDS, BITS, OscarConfig, resolve_config
+from .cache_settings import CacheSettings
+from .config import BACKENDS, BITS, DEFAULT_KV_BITS, DEFAULT_PRESET, resolve_config
 from .errors import first_line
+from .profile import Profile
 
 
 def check_settings(
-    kv_bits: Any, key_bits: Any, value_bits: Any, preset: str, profile: Any, backend: str
-) -> OscarConfig:
+    kv_bits: Any, key_bits: Any, value_bits: Any, preset: str, profile: Profile | None, backend: str
+) -> CacheSettings:
     """The cache settings asked for. Raises ValueError with the argument, its value and what is allowed."""
     allowed = (*BITS, 16)
     for name, bits in (("kv_bits", kv_bits), ("key_bits", key_bits), ("value_bits", value_bits)):
@@ -22,8 +25,21 @@ def check_settings(
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is not allowed; choose one of {', '.join(map(repr, BACKENDS))}")
     if profile is not None:
-        raise ValueError(f"profile={profile!r} is not allowed; this version has no calibration profiles, leave it None")
-    return resolve_config(preset, kv_bits, key_bits=key_bits, value_bits=value_bits, backend=backend)
+        _check_nothing_else(kv_bits, key_bits, value_bits, preset)
+        return profile.settings.map(lambda own: replace(own, backend=backend))
+    return CacheSettings(resolve_config(preset, kv_bits, key_bits=key_bits, value_bits=value_bits, backend=backend))
+
+
+def _check_nothing_else(kv_bits: Any, key_bits: Any, value_bits: Any, preset: str) -> None:
+    given = {
+        "kv_bits": (kv_bits, DEFAULT_KV_BITS),
+        "key_bits": (key_bits, None),
+        "value_bits": (value_bits, None),
+        "preset": (preset, DEFAULT_PRESET),
+    }
+    for name, (value, default) in given.items():
+        if value != default:
+            raise ValueError(f"{name}={value!r} is not allowed beside a profile, which decides it; leave {name} out")
 
 
 def check_device(device: Any, arguments: dict[str, Any]) -> torch.device | None:

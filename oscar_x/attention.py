@@ -15,7 +15,7 @@ from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from .attend import attend
 from .cache.cache import ATTENTION_NAME as NAME
-from .cache.handle import KVHandle
+from .cache.handle import KVHandle, WatchedStates
 
 
 def register() -> None:
@@ -27,8 +27,8 @@ def register() -> None:
 def oscar_attention_forward(
     module: torch.nn.Module,
     query: torch.Tensor,
-    key: torch.Tensor | KVHandle,
-    value: torch.Tensor | KVHandle,
+    key: torch.Tensor | KVHandle | WatchedStates,
+    value: torch.Tensor | KVHandle | WatchedStates,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -47,6 +47,9 @@ def oscar_attention_forward(
     Raises:
         ValueError: a feature that packed attention does not have (dropout, softcap, sinks, a sliding window).
     """
+    if isinstance(key, WatchedStates):
+        _check_features(dropout, kwargs)
+        return key.attend(module, query, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling), None
     if not isinstance(key, KVHandle):
         causal = kwargs["is_causal"] if kwargs.get("is_causal") is not None else getattr(module, "is_causal", True)
         mask = _lower_right(query, key) if attention_mask is None and causal else attention_mask

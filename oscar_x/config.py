@@ -127,6 +127,33 @@ PRESETS: dict[str, OscarConfig] = {
     "max": OscarConfig(key_group_size=32, value_group_size=32),
 }
 DEFAULT_PRESET = "balanced"
+DEFAULT_KV_BITS = 2
+
+
+@dataclass(frozen=True)
+class CalibrationDefaults:
+    """What calibrate() tries for each layer, and how much it reads.
+
+    Attributes:
+        bits, group_sizes, value_groupings, scale_bits, sink_tokens: fields of OscarConfig to choose from.
+        sequences: cut from each text.
+        prefix, continuation: tokens of a sequence that are compressed, and that read them.
+        draws: tokens drawn at each position to learn what moves the logits.
+    """
+
+    # a start, not a finding: 1 bit, wider scales and other counts of exact tokens have not been tried
+    bits: tuple[int, ...] = (2, 3, 4)
+    group_sizes: tuple[int, ...] = (8, 16, 32, 64)
+    value_groupings: tuple[ValueGrouping, ...] = ("per_token", "per_channel")
+    scale_bits: tuple[int, ...] = (4, 3)
+    sink_tokens: tuple[int, ...] = (4,)
+    sequences: int = 2
+    prefix: int = 1024
+    continuation: int = 128
+    draws: int = 4
+
+
+CALIBRATION = CalibrationDefaults()
 
 
 def resolve_config(

@@ -18,7 +18,7 @@ from . import attention
 from .adapters.base import Adapter
 from .adapters.registry import find_adapter, supported
 from .arguments import check_device, check_dtype, check_settings
-from .config import DEFAULT_PRESET
+from .config import DEFAULT_KV_BITS, DEFAULT_PRESET
 from .errors import (
     CheckpointError,
     MissingPackageError,
@@ -28,6 +28,7 @@ from .errors import (
     first_line,
 )
 from .model import OscarModel
+from .profile import Profile, read_profile
 from .source import ModelSource, resolve_source
 
 logger = logging.getLogger(__name__)
@@ -41,12 +42,12 @@ _MEDIA_PACKAGES = ("torchvision", "num2words")
 
 def load(
     name_or_path: str | os.PathLike[str],
-    kv_bits: int = 2,
+    kv_bits: int = DEFAULT_KV_BITS,
     *,
     key_bits: int | None = None,
     value_bits: int | None = None,
     preset: str = DEFAULT_PRESET,
-    profile: Any = None,
+    profile: Profile | str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     backend: str = "auto",
@@ -59,7 +60,8 @@ def load(
         kv_bits: 1, 2, 3, 4 or 8 bits for keys and values; 16 leaves the model as transformers loads it.
         key_bits, value_bits: the same for keys or values alone; they win over kv_bits.
         preset: "paper", "balanced" or "max".
-        profile: calibration profiles are not supported by this version; must be None.
+        profile: what calibrate() made for this model, or its file. It decides every layer's settings, so kv_bits,
+            key_bits, value_bits and preset must be left as they are.
         device: where the model goes; by default an accelerator if there is one, else the CPU.
         dtype: of the weights; by default the checkpoint's own. GGUF files are dequantized, by default to float32
             on the CPU and bfloat16 elsewhere.
@@ -70,18 +72,22 @@ def load(
 
     Raises:
         ValueError: an argument that is not allowed; raised before anything is loaded.
+        ProfileError: a profile that is damaged or was made for another model; nothing is loaded.
         UnknownModelError: nothing found under that name.
         UnsupportedModelError: an architecture without adapter; lists those that have one.
         CheckpointError: files that are incomplete or damaged.
         MissingPackageError: a GGUF file without the gguf package, or a model that reads media with a transformers
             that is too old for it.
     """
-    oscar = check_settings(kv_bits, key_bits, value_bits, preset, profile, backend)
+    chosen = read_profile(profile)
+    oscar = check_settings(kv_bits, key_bits, value_bits, preset, chosen, backend)
     target = check_device(device, from_pretrained_kwargs)
     weights_dtype = check_dtype(dtype)
     source = resolve_source(name_or_path, from_pretrained_kwargs.pop("gguf_file", None))
     hub = {name: from_pretrained_kwargs[name] for name in _HUB_ARGUMENTS if name in from_pretrained_kwargs}
     config = read_config(source, **hub)
+    if chosen is not None:
+        chosen.check(config)
     adapter = _loadable_adapter(config)
     if adapter.media is not None:
         _check_media_version(adapter.name, adapter.media.since)
@@ -98,7 +104,7 @@ def load(
     if oscar.compresses and "attn_implementation" not in from_pretrained_kwargs:
         attention.register()
         model.set_attn_implementation("oscar")
-    loaded = OscarModel(model.eval(), processor, adapter, oscar)
+    loaded = OscarModel(model.eval(), processor, adapter, oscar, profile=chosen)
     logger.info("%s: %s", source, loaded)
     return loaded
 

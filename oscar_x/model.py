@@ -11,11 +11,13 @@ from torch import Tensor
 
 from .adapters.base import Adapter
 from .cache import OscarCache
-from .config import OscarConfig
+from .cache_settings import CacheSettings, Settings
 from .generation import complete
+from .key_bias import KeyBias
 from .key_bias_detect import detect_key_biases
 from .media import MediaLimits, parse_parts
 from .memory import MemoryReport
+from .profile import Profile
 from .prompts import Messages, Prompt, encode, encode_text, tokenizer_of
 from .report import LayerReport, layer_reports
 from .session import Parts, Session, SessionState, open_session
@@ -31,26 +33,31 @@ class OscarModel:
         model: the transformers model; use it directly wherever this class does not reach.
         processor: its tokenizer (or processor).
         adapter: the facts of its family.
-        config: the compression settings.
+        settings: the compression settings of every layer.
+        config: those of layers that have none of their own.
+        profile: the calibration profile that the settings come from, if any.
         media_limits: what media in messages may cost; assign other limits to allow more or less.
         generator: the module of ``model`` whose generate() makes text; ``model`` itself but for omni models.
         key_biases: key-projection biases taken out before compression, by layer index.
         talker: what turns written answers into spoken ones; None where the model only writes.
     """
 
-    def __init__(self, model: Any, processor: Any, adapter: Adapter, config: OscarConfig) -> None:
+    def __init__(
+        self, model: Any, processor: Any, adapter: Adapter, config: Settings, *, profile: Profile | None = None
+    ) -> None:
         self.model = model
         self.processor = processor
         self.adapter = adapter
-        self.config = config
+        self.settings = CacheSettings.of(config)
+        self.config = self.settings.base
+        self.profile = profile
         self.media_limits = MediaLimits()
         self.generator = adapter.find_generator(model)
         if self.generator is not model and self.generator.generation_config.eos_token_id is None:
             # a checkpoint's generation settings are those of the whole model; its parts know only their configs
             self.generator.generation_config.eos_token_id = tokenizer_of(processor).eos_token_id
-        wanted = config.compresses and config.key_bias == "auto"
-        self.key_biases = detect_key_biases(model, adapter) if wanted else {}
-        self.talker: Talker | None = find_talker(model, adapter, config)
+        self.key_biases = _key_biases(model, adapter, self.settings)
+        self.talker: Talker | None = find_talker(model, adapter, self.config)
         self._last_cache: Any = None
 
     def new_cache(self, *, offloading: bool = False) -> OscarCache:
@@ -60,7 +67,7 @@ class OscarModel:
             offloading: keep the layers not in use on the CPU.
         """
         biases = self.key_biases or None
-        return OscarCache(self.model.config, self.config, key_biases=biases, offloading=offloading)
+        return OscarCache(self.model.config, self.settings, key_biases=biases, offloading=offloading)
 
     def used(self, cache: OscarCache) -> None:
         """Make this the cache that memory() reports on."""
@@ -213,7 +220,7 @@ class OscarModel:
 
     def report(self) -> list[LayerReport]:
         """What happens to each layer's cache and why; a line each when printed."""
-        return layer_reports(self.model, self.adapter, self.config, self.key_biases)
+        return layer_reports(self.model, self.adapter, self.settings, self.key_biases)
 
     def _encode(self, inputs: Any) -> dict[str, Any]:
         if inputs is None:
@@ -236,3 +243,11 @@ class OscarModel:
             f"cache: {len(compressed)} of {len(layers)} layers at {bits:.2f} bits an element, "
             f"{len(self.key_biases)} with key bias taken out)"
         )
+
+
+def _key_biases(model: Any, adapter: Adapter, settings: CacheSettings) -> dict[int, KeyBias]:
+    if not settings.compresses:
+        return {}
+    return {
+        index: bias for index, bias in detect_key_biases(model, adapter).items() if settings[index].key_bias == "auto"
+    }

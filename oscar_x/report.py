@@ -8,7 +8,7 @@ from typing import Any
 
 from .adapters.base import Adapter
 from .cache.plan import LayerPlan, plan_layers
-from .config import OscarConfig
+from .cache_settings import Settings
 from .key_bias_detect import key_bias_ratios
 
 
@@ -34,7 +34,7 @@ class LayerReport(LayerPlan):
         return line.rstrip()
 
 
-def layer_reports(model: Any, adapter: Adapter, config: OscarConfig, removed: Collection[int]) -> list[LayerReport]:
+def layer_reports(model: Any, adapter: Adapter, config: Settings, removed: Collection[int]) -> list[LayerReport]:
     """The plan of every layer of a loaded model, with its key bias; ``removed`` are the layers it is taken out of."""
     ratios = key_bias_ratios(model, adapter)
     return [

@@ -40,7 +40,6 @@ def test_every_public_name_is_there():
         ({"value_bits": 16}, r"key_bits=2 with value_bits=16 is not supported"),
         ({"preset": "best"}, r"preset='best' is not allowed; choose one of 'paper', 'balanced', 'max'"),
         ({"backend": "magic"}, r"backend='magic' is not allowed; choose one of 'auto', 'triton', 'reference'"),
-        ({"profile": "my.json"}, r"profile='my.json' is not allowed; this version has no calibration profiles"),
         ({"device": "toaster"}, r"device='toaster' cannot be used here"),
         ({"device": "cpu", "device_map": "auto"}, r"exclude each other"),
         ({"dtype": "int8"}, r"dtype='int8' is not allowed"),

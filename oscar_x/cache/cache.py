@@ -12,7 +12,8 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 
-from ..config import DEFAULT_PRESET, PRESETS, OscarConfig
+from ..cache_settings import CacheSettings, Settings
+from ..config import OscarConfig
 from ..key_bias import KeyBias
 from ..memory import MemoryReport
 from ..modality import Modality, ModalityStream
@@ -34,13 +35,14 @@ class OscarCache(Cache):
 
     Args:
         config: the model's config, composite ones included.
-        oscar: compression settings; preset "balanced" when missing.
+        oscar: compression settings: for all layers, a list of one for each, or by layer number (layers that are not
+            named, as all when missing: preset "balanced").
         key_biases: for each layer with a large key-projection bias, that bias (OscarModel.new_cache finds them).
         offloading: keep layers on the CPU, each on its device only while it is in use.
         generated: what tokens behind the prompt are.
 
     Attributes:
-        settings: the compression settings in use.
+        layer_settings: the compression settings of every layer.
         layer_plan: what is compressed and why not, a LayerPlan a layer.
         notes: what save() was told to keep with a cache that was loaded.
     """
@@ -48,15 +50,15 @@ class OscarCache(Cache):
     def __init__(
         self,
         config: PreTrainedConfig,
-        oscar: OscarConfig | None = None,
+        oscar: Settings | None = None,
         *,
         key_biases: Mapping[int, KeyBias] | None = None,
         offloading: bool = False,
         generated: Modality = Modality.TEXT,
     ) -> None:
         self.model_config = config
-        self.settings = PRESETS[DEFAULT_PRESET] if oscar is None else oscar
-        self.layer_plan = plan_layers(config, self.settings)
+        self.layer_settings = _checked(oscar, config)
+        self.layer_plan = plan_layers(config, self.layer_settings)
         self.shared = Shared(generated=generated)
         self.offloads = offloading
         self.notes: dict[str, str] = {}
@@ -68,7 +70,8 @@ class OscarCache(Cache):
         for plan in self.layer_plan:
             if plan.compressed:
                 bias = biases.get(plan.index)
-                layers[plan.index] = OscarLayer(self.settings, bias, reads_packed, self.shared, plan.index)
+                settings = self.layer_settings[plan.index]
+                layers[plan.index] = OscarLayer(settings, bias, reads_packed, self.shared, plan.index)
         super().__init__(layers=layers)
 
     def update(
@@ -85,6 +88,11 @@ class OscarCache(Cache):
             self.layers[self._resident].offload()
         self.layers[layer_idx].prefetch()
         self._resident = layer_idx
+
+    @property
+    def settings(self) -> OscarConfig:
+        """The compression settings of layers that have none of their own."""
+        return self.layer_settings.base
 
     @property
     def packed_reads(self) -> int:
@@ -199,6 +207,12 @@ class OscarCache(Cache):
             CacheFileError: not a cache file, truncated, of another format version, or made by another model.
         """
         return serialize.load(cls, path, config, key_biases, torch.device(device))
+
+
+def _checked(oscar: Settings | None, config: PreTrainedConfig) -> CacheSettings:
+    if isinstance(oscar, list | tuple) and len(oscar) != len(native_layers(config)):
+        raise ValueError(f"oscar holds settings for {len(oscar)} layers; the model has {len(native_layers(config))}")
+    return CacheSettings.of(oscar)
 
 
 def _reads_packed(decoder_config: PreTrainedConfig) -> bool:

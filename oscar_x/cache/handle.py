@@ -1,9 +1,10 @@
-"""What update() returns to a model whose attention is "oscar": the new states and the layer that will hold them."""
+"""What update() may return to a model whose attention is "oscar" in place of keys and values."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,3 +24,11 @@ class KVHandle:
     layer: OscarLayer
     key_states: torch.Tensor
     value_states: torch.Tensor
+
+
+class WatchedStates(ABC):
+    """Stands for keys and values that attend by themselves, for those who want to see queries and outputs."""
+
+    @abstractmethod
+    def attend(self, module: Any, query: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
+        """query [batch, num_attention_heads, n, head_dim] -> [batch, n, num_attention_heads, head_dim]."""

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from ..cache_settings import CacheSettings, Settings
 from ..compressor import block_layout
 from ..config import OscarConfig
 from ..kernels.hadamard import power_of_two_factor
@@ -40,17 +41,25 @@ class LayerPlan:
         return asdict(self)
 
 
-def plan_layers(config: PreTrainedConfig, oscar: OscarConfig) -> list[LayerPlan]:
-    """The plan for a model of this config, composite configs included."""
+def plan_layers(config: PreTrainedConfig, oscar: Settings) -> list[LayerPlan]:
+    """The plan for a model of this config, composite configs included.
+
+    Raises:
+        ValueError: settings for a layer that the model does not have.
+    """
+    chosen = CacheSettings.of(oscar)
     decoder = config.get_text_config(decoder=True)
     types = getattr(decoder, "layer_types", None)
     plan = []
-    for index, layer in enumerate(native_layers(config)):
+    layers = native_layers(config)
+    chosen.check_layers(len(layers))
+    for index, layer in enumerate(layers):
+        settings = chosen[index]
         heads, head_dim = _shape(decoder, index)
-        reason = _why_not(layer, oscar)
-        bits = 16.0 if reason else block_layout(oscar, heads, head_dim).bits_per_element
+        reason = _why_not(layer, settings)
+        bits = 16.0 if reason else block_layout(settings, heads, head_dim).bits_per_element
         layer_type = types[index] if types else _layer_type(layer)
-        note = reason or _note(oscar, head_dim)
+        note = reason or _note(settings, head_dim)
         plan.append(LayerPlan(index, layer_type, not reason, note, head_dim, heads, bits))
     return plan
 

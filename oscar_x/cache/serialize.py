@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
-from ..config import OscarConfig
+from ..cache_settings import CacheSettings
 from ..errors import OscarError, first_line
 from ..key_bias import KeyBias
 from .columns import batch_size, restore_stream, stream_tensors
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = "oscar_x cache"
 FORMAT_VERSION = 1
+LAYERED_VERSION = 2  # layers with settings of their own, which readers of version 1 would pass over
 # what decides whether another model's keys and values mean the same
 SIGNATURE_FIELDS = (
     "model_type",
@@ -66,9 +67,10 @@ def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, st
         layers.append(described)
         tensors.update({f"layers.{index}.{name}": tensor.cpu().contiguous() for name, tensor in held.items()})
     header = {
-        "version": FORMAT_VERSION,
+        "version": LAYERED_VERSION if cache.layer_settings.layers else FORMAT_VERSION,
         "signature": model_signature(cache.model_config),
         "settings": cache.settings.to_dict(),
+        **_layer_settings(cache),
         "layers": layers,
         "notes": dict(notes),
     }
@@ -82,6 +84,16 @@ def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, st
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
+
+
+def _layer_settings(cache: OscarCache) -> dict[str, Any]:
+    own = cache.layer_settings.to_dict()["layers"]
+    return {"layer_settings": own} if own else {}
+
+
+def _settings(header: dict[str, Any]) -> CacheSettings:
+    own = header["layer_settings"] if header["version"] == LAYERED_VERSION else {}
+    return CacheSettings.from_dict({"base": header["settings"], "layers": own})
 
 
 def _packed(layer: OscarLayer) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -124,7 +136,7 @@ def load(
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata(), config)
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
-        cache = cls(config, OscarConfig(**header["settings"]), key_biases=key_biases)
+        cache = cls(config, _settings(header), key_biases=key_biases)
         _fill(cache, header["layers"], tensors)
         cache.shared.tell(restore_stream(tensors, batch_size(cache.layers), cache.get_seq_length()))
         cache.notes = {str(name): str(note) for name, note in header.get("notes", {}).items()}
@@ -141,8 +153,10 @@ def _header(metadata: dict[str, str] | None, config: PreTrainedConfig) -> dict[s
     if not metadata or metadata.get("format") != FORMAT:
         raise CacheFileError("not an oscar_x cache file")
     header = json.loads(metadata["header"])
-    if header["version"] != FORMAT_VERSION:
-        raise CacheFileError(f"format version {header['version']}; this version reads {FORMAT_VERSION}")
+    if header["version"] not in (FORMAT_VERSION, LAYERED_VERSION):
+        raise CacheFileError(
+            f"format version {header['version']}; this version reads {FORMAT_VERSION} and {LAYERED_VERSION}"
+        )
     if header["signature"] != model_signature(config):
         raise CacheFileError(
             f"made by another model (signature {header['signature']}, this model {model_signature(config)})"
@@ -164,7 +178,7 @@ def _fill(cache: OscarCache, layers: list[dict[str, Any]], tensors: dict[str, to
             if described["key_bias"] != (layer.key_bias is not None):
                 raise CacheFileError(f"layer {index}: the file and key_biases disagree on a key-projection bias")
             records = tensors[f"layers.{index}.records"]
-            rows = [check_row(row, cache.settings, len(records), held["keys"]) for row in described["rows"]]
+            rows = [check_row(row, layer.oscar, len(records), held["keys"]) for row in described["rows"]]
             restore_layer(layer, rows, records, **held)
         else:
             layer.lazy_initialization(held["keys"], held["values"])

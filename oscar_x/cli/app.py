@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from oscar_x.cli.bench_command import bench_app
+from oscar_x.cli.calibrate_command import calibrate
 from oscar_x.cli.chat import chat
 from oscar_x.cli.demo import demo
 from oscar_x.cli.eval_command import eval_app
@@ -31,6 +32,7 @@ app.command()(demo)
 app.command()(chat)
 app.command()(info)
 app.command()(tni)
+app.command()(calibrate)
 app.add_typer(eval_app, name="eval")
 app.add_typer(bench_app, name="bench")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Device, JsonFile, find_model
 from oscar_x.cli.output import counted_progress, open_console, working, write_json
+
+if TYPE_CHECKING:
+    from oscar_x.profile import Profile
 
 eval_app = typer.Typer(name="eval", help="Measure fidelity on a real model and real text.", no_args_is_help=True)
 
@@ -33,6 +36,15 @@ def fidelity(
         str | None,
         typer.Option("--plot", metavar="PREFIX", help="Write PREFIX.png and .svg.", show_default=False),
     ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile",
+            metavar="FILE",
+            help="Run a profile of oscar-x calibrate as method oscar-NAME; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap intervals.")] = 0,
     device: Device = None,
     json_file: JsonFile = None,
@@ -51,7 +63,8 @@ def fidelity(
 
         contents = load_text(text)
         names = [name.strip() for name in methods.split(",")] if methods else None
-        choose_methods(names, all_methods())
+        profiles = _read_profiles(profile or [])
+        choose_methods(names, all_methods(profiles=profiles))
     with working(console, f"Loading {model}"):
         from oscar_x.loading import load
 
@@ -65,6 +78,7 @@ def fidelity(
             prefix=prefix,
             continuation=continuation,
             seed=seed,
+            profiles=profiles,
             model_name=Path(path).stem if model == EMBEDDED else model,
             text_name=text,
             progress=progress,
@@ -78,6 +92,12 @@ def fidelity(
 
         for written in pareto_plot(report.rows, plot, report.title):
             console.print(f"wrote {written}", markup=False)
+
+
+def _read_profiles(paths: list[str]) -> dict[str, Profile]:
+    from oscar_x.profile import Profile
+
+    return {Path(path).stem: Profile.load(path) for path in paths}
 
 
 def _check_plot(prefix: str | None) -> None:

@@ -103,7 +103,7 @@ def test_no_packed_reads_is_an_error(tiny_pair: Any, monkeypatch: pytest.MonkeyP
             """Compresses nothing."""
 
     idle = dataclasses.replace(FULL, name="idle", packs=True, new_cache=lambda model: Forgetful(config=model.config))
-    monkeypatch.setattr(fidelity, "all_methods", lambda key_biases: [idle])
+    monkeypatch.setattr(fidelity, "all_methods", lambda *_: [idle])
     with pytest.raises(RuntimeError, match="method idle read no packed tokens"):
         run_fidelity(tiny_pair, load_text(), **SMALL)
 

@@ -1,0 +1,6 @@
+"""Calibration: chooses the settings of every layer under a budget. docs/calibration.md."""
+
+from .calibrate import calibrate
+from .candidates import Candidates
+
+__all__ = ["Candidates", "calibrate"]

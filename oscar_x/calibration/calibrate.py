@@ -1,0 +1,169 @@
+"""calibrate(): reads data with a model and chooses the settings of every layer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..cache.cache import ATTENTION_NAME
+from ..cache.serialize import model_signature
+from ..cache_settings import CacheSettings
+from ..config import CALIBRATION
+from ..profile import Measured, Profile
+from .candidates import Candidates
+from .choose import Option, choose, pareto
+from .data import sequences_of
+from .divergence import measure
+from .options import all_options
+from .recording import Recording, compressible_layers, record
+
+if TYPE_CHECKING:
+    from ..model import OscarModel
+
+Progress = Callable[[int, int, str], None]
+# halvings of the range in which the budget for a KL target is sought; a measurement each
+HALVINGS = 8
+
+
+def calibrate(
+    model: OscarModel,
+    data: Any,
+    *,
+    bits_budget: float | None = None,
+    kl_target: float | None = None,
+    sequences: int = CALIBRATION.sequences,
+    prefix: int = CALIBRATION.prefix,
+    continuation: int = CALIBRATION.continuation,
+    candidates: Candidates | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Profile:
+    """Chooses bits, groups and scales of every layer's keys and values; docs/calibration.md says how.
+
+    The same model, data and arguments give the same profile, but for its date. The model is not changed.
+
+    Args:
+        model: a loaded model that compresses; what its settings say is calibrated from, and kept where nothing is
+            chosen.
+        data: a text, token ids [tokens], or a list of these.
+        bits_budget: bits an element of the compressed layers, tokens kept exact counted, at a context of ``prefix``
+            tokens. By default what the model's settings take.
+        kl_target: instead, the mean KL in nats that must not be exceeded on the data, at as few bits as possible.
+        sequences: cut from each text, spread evenly over it.
+        prefix, continuation: tokens of a sequence that are compressed, and that read them.
+        candidates: what to choose from.
+        seed: of the tokens drawn to learn what moves the logits.
+        progress: called with what is done, what there is in all, and what is going on.
+
+    Raises:
+        ValueError: a budget or target that is not allowed or cannot be met; data of another kind, or too short; a model
+            that does not compress, or was loaded with an attention of the caller's.
+    """
+    _check_target(bits_budget, kl_target)
+    _check_model(model)
+    tokens = sequences_of(model, data, sequences, prefix, continuation)
+    report = progress or (lambda done, total, what: None)
+    recordings = []
+    for number, sequence in enumerate(tokens):
+        report(number, len(tokens), f"reading sequence {number + 1} of {len(tokens)}")
+        recordings.append(record(model, sequence, prefix, CALIBRATION.draws, seed))
+    before = measure(model, recordings, model.settings, model.key_biases)
+    options = all_options(
+        recordings,
+        model.config,
+        candidates or Candidates(),
+        model.key_biases,
+        lambda done, total: report(done, total, f"layer {done + 1} of {total}"),
+    )
+    report(len(options), len(options), "choosing")
+    search = _Search(model, recordings, options)
+    if kl_target is None:
+        settings, after = search.under(before.bits_per_element if bits_budget is None else bits_budget)
+    else:
+        settings, after = search.reach(kl_target)
+    target = {"kl_target": kl_target} if kl_target is not None else {"bits_budget": bits_budget}
+    return Profile(
+        settings=settings,
+        signature=model_signature(model.model.config),
+        model_type=model.model.config.get_text_config(decoder=True).model_type,
+        data_hash=_hash(tokens),
+        library_version=version("oscar-x"),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        target={name: float(before.bits_per_element if value is None else value) for name, value in target.items()},
+        before=before,
+        after=after,
+    )
+
+
+class _Search:
+    """Settings for budgets, and what they measure."""
+
+    def __init__(self, model: OscarModel, recordings: list[Recording], options: Mapping[int, Sequence[Option]]) -> None:
+        self.model = model
+        self.recordings = recordings
+        self.layers = list(options)
+        self.fronts = [pareto(options[layer]) for layer in self.layers]
+
+    def under(self, budget: float) -> tuple[CacheSettings, Measured]:
+        """The best settings by estimate under a number of bits an element."""
+        chosen = choose(self.fronts, budget)
+        own = {layer: option.settings for layer, option in zip(self.layers, chosen, strict=True)}
+        settings = CacheSettings(self.model.config, own)
+        return settings, measure(self.model, self.recordings, settings, self.model.key_biases)
+
+    def reach(self, target: float) -> tuple[CacheSettings, Measured]:
+        """The fewest bits whose measured KL is within the target, by bisection.
+
+        Raises:
+            ValueError: no budget is enough.
+        """
+        low, high = (sum(front[at].bits for front in self.fronts) for at in (0, -1))
+        best = self.under(high)
+        if best[1].kl > target:
+            raise ValueError(
+                f"kl_target={target} cannot be met: at {high:.2f} bits an element the KL is {best[1].kl:.4f}; "
+                "allow more bits among the candidates"
+            )
+        for _ in range(HALVINGS):
+            # KL falls about fourfold a bit, so most of the range is far below any useful target
+            middle = (low + high) / 2
+            found = self.under(middle)
+            if found[1].kl <= target:
+                best, high = found, middle
+            else:
+                low = middle
+        return best
+
+
+def _check_target(bits_budget: Any, kl_target: Any) -> None:
+    if bits_budget is not None and kl_target is not None:
+        raise ValueError(f"bits_budget={bits_budget} and kl_target={kl_target} exclude each other; give one")
+    for name, value in (("bits_budget", bits_budget), ("kl_target", kl_target)):
+        wrong = isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")
+        if value is not None and wrong:
+            raise ValueError(f"{name}={value!r} is not allowed; use a number above 0")
+
+
+def _check_model(model: OscarModel) -> None:
+    attention = model.generator.config.get_text_config(decoder=True)._attn_implementation
+    if not model.config.compresses or attention != ATTENTION_NAME:
+        raise ValueError(
+            f"the model has kv_bits {model.config.key_bits} and attention {attention!r}; calibration needs one that is "
+            "loaded with kv_bits below 16 and without attn_implementation"
+        )
+    if not compressible_layers(model):
+        raise ValueError("no layer of the model can be compressed, so there is nothing to calibrate")
+
+
+def _hash(sequences: Sequence[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for sequence in sequences:
+        digest.update(f"{tuple(sequence.shape)}".encode())
+        digest.update(sequence.to(torch.int64).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,54 @@
+"""The KL that settings really cost: the recorded prefixes in a cache of these settings, read by the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..cache import OscarCache
+from ..cache.handle import KVHandle
+from ..cache_settings import CacheSettings
+from ..profile import Measured
+from .options import bits_per_element
+from .recording import Recording
+
+if TYPE_CHECKING:
+    from ..key_bias import KeyBias
+    from ..model import OscarModel
+
+
+@torch.no_grad()
+def measured_kl(
+    model: OscarModel, recording: Recording, settings: CacheSettings, biases: Mapping[int, KeyBias]
+) -> float:
+    """Mean KL(exact prefix || compressed prefix) of the next token over the continuation, in nats. Every token of the
+    prefix behind those kept exact is compressed."""
+    whole = settings.map(lambda own: replace(own, residual_length=0))
+    cache = OscarCache(model.generator.config, whole, key_biases=biases)
+    for layer, states in recording.states.items():
+        taken, _ = cache.update(*states, layer)
+        if isinstance(taken, KVHandle):  # attention "oscar" stores states when it attends; here nothing attends
+            taken.layer.append(*states, None)
+    cache.flush()
+    tokens = recording.continuation[None]
+    found = model.generator(tokens, past_key_values=cache, use_cache=True).logits[0].float().log_softmax(dim=-1)
+    if not cache.packed_reads:
+        raise RuntimeError("no packed token was read, so nothing was measured")
+    return float(torch.nn.functional.kl_div(found, recording.reference, reduction="batchmean", log_target=True))
+
+
+def measure(
+    model: OscarModel, recordings: Sequence[Recording], settings: CacheSettings, biases: Mapping[int, KeyBias]
+) -> Measured:
+    """Mean bits an element of the compressed layers, and mean KL over the recordings."""
+    tokens = min(recording.prefix for recording in recordings)
+    bits = elements = 0.0
+    for layer in recordings[0].attention:
+        heads, head_dim = recordings[0].states[layer][0].shape[1::2]
+        bits += heads * head_dim * bits_per_element(settings[layer], heads, head_dim, tokens)
+        elements += heads * head_dim
+    kls = [measured_kl(model, recording, settings, biases) for recording in recordings]
+    return Measured(bits / elements, sum(kls) / len(kls))

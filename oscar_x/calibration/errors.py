@@ -1,0 +1,52 @@
+"""What a layer's settings do to the logits, estimated from that layer alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..cache.layer import OscarLayer
+from ..cache.reading import materialize
+from ..config import OscarConfig
+from ..key_bias import KeyBias
+from .recording import Attention
+
+
+def stored(keys: Tensor, values: Tensor, settings: OscarConfig, bias: KeyBias | None = None) -> tuple[Tensor, Tensor]:
+    """Prefix states [1, num_key_value_heads, prefix, head_dim] as a cache of these settings gives them back, fp32."""
+    layer = OscarLayer(replace(settings, residual_length=0), bias)
+    layer.update(keys, values)
+    layer.flush()
+    return materialize(layer, torch.float32)
+
+
+def attention_output(seen: Attention, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of the continuation over other states of the prefix, [n, num_attention_heads, head_dim].
+
+    Args:
+        keys, values: of the prefix, [num_key_value_heads, prefix, head_dim].
+    """
+    prefix, n = keys.shape[1], seen.query.shape[1]
+    keys, values = torch.cat([keys, seen.keys[:, prefix:]], 1), torch.cat([values, seen.values[:, prefix:]], 1)
+    at = torch.arange(prefix + n, device=keys.device)
+    visible = at[None] <= at[prefix:, None]
+    output = torch.nn.functional.scaled_dot_product_attention(
+        seen.query[None], keys[None], values[None], attn_mask=visible, scale=seen.scaling, enable_gqa=True
+    )
+    return output[0].transpose(0, 1)
+
+
+def logit_effect(seen: Attention, error: Tensor) -> float:
+    """KL that an error of the attention output costs, to second order, a token, in nats.
+
+    KL(p || q) is half the square of the error in the metric of the Fisher matrix. With gradients g of the
+    log-probability of tokens drawn from p, that is half the mean of <g, error>^2; errors of different tokens are
+    taken to be independent.
+
+    Args:
+        error: [n, num_attention_heads, head_dim].
+    """
+    along = torch.einsum("rthd,thd->rt", seen.gradients, error)
+    return float(along.square().sum(dim=1).mean() / (2 * error.shape[0]))

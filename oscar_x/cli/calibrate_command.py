@@ -1,0 +1,113 @@
+"""``oscar-x calibrate``: choose every layer's settings for a model and write them as a profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from oscar_x.cli.options import Device, ModelArgument, Preset, find_model
+from oscar_x.cli.output import counted_progress, make_table, open_console, working
+from oscar_x.config import CALIBRATION, DEFAULT_PRESET
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from oscar_x.model import OscarModel
+    from oscar_x.profile import Profile
+
+
+def calibrate(
+    model: ModelArgument,
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="Where to write the profile.", show_default=False)],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text",
+            metavar="FILE",
+            help="python-reference, kjv, or a UTF-8 file; may be given several times.",
+            show_default="python-reference",
+        ),
+    ] = None,
+    bits: Annotated[
+        float | None,
+        typer.Option("--bits", help="Bits an element that must not be exceeded.", show_default="what the preset takes"),
+    ] = None,
+    kl: Annotated[
+        float | None,
+        typer.Option("--kl", help="Instead: KL that must not be exceeded, in nats.", show_default=False),
+    ] = None,
+    sequences: Annotated[
+        int, typer.Option("--sequences", min=1, help="Token sequences cut from each text.")
+    ] = CALIBRATION.sequences,
+    prefix: Annotated[int, typer.Option("--prefix", min=1, help="Tokens that are compressed.")] = CALIBRATION.prefix,
+    continuation: Annotated[
+        int, typer.Option("--continuation", min=1, help="Tokens that read them.")
+    ] = CALIBRATION.continuation,
+    preset: Preset = DEFAULT_PRESET,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the tokens drawn to weigh errors.")] = 0,
+    device: Device = None,
+) -> None:
+    """Choose bits, groups and scales of every layer under a budget; `load(..., profile=FILE)` uses them."""
+    console = open_console(None)
+    _check_target(out, bits, kl)
+    path = find_model(model)
+    with working(console, "Reading the text"):
+        from oscar_x.evals.corpus import DEFAULT_TEXT, load_text
+
+        texts = [load_text(name) for name in text or [DEFAULT_TEXT]]
+        from oscar_x.source import resolve_source
+    with working(console, f"Loading {model}", downloads=not resolve_source(path).local):
+        from oscar_x.calibration import calibrate as run
+        from oscar_x.loading import load
+
+        loaded = load(path, preset=preset, device=device)
+    with counted_progress(console) as progress:
+        profile = run(
+            loaded,
+            texts,
+            bits_budget=bits,
+            kl_target=kl,
+            sequences=sequences,
+            prefix=prefix,
+            continuation=continuation,
+            seed=seed,
+            progress=progress,
+        )
+    profile.save(out)
+    console.print(_table(loaded, profile))
+    console.print(
+        f"before ({preset}): {profile.before.bits_per_element:.3f} bits, KL {profile.before.kl:.4f}; "
+        f"after: {profile.after.bits_per_element:.3f} bits, KL {profile.after.kl:.4f}, both on this text"
+    )
+    console.print(f"wrote {out}", markup=False)
+
+
+def _check_target(out: str, bits: float | None, kl: float | None) -> None:
+    """Fail before minutes of work, not after them."""
+    if bits is not None and kl is not None:
+        raise typer.BadParameter("--bits and --kl exclude each other")
+    if not Path(out).parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: folder {Path(out).parent} does not exist")
+    if Path(out).is_dir():
+        raise IsADirectoryError(f"--out {out} is a folder; give a file")
+
+
+def _table(model: OscarModel, profile: Profile) -> Table:
+    from oscar_x.cache import plan_layers
+
+    table = make_table("Chosen settings", "layer", "keys", "values", "scales", "bits")
+    for plan in plan_layers(model.model.config, profile.settings):
+        own = profile.settings[plan.index]
+        if not plan.compressed:
+            table.add_row(str(plan.index), "exact", "exact", "", "16")
+            continue
+        table.add_row(
+            str(plan.index),
+            f"{own.key_bits} bits, groups of {own.key_group_size}",
+            f"{own.value_bits} bits, groups of {own.value_group_size} {own.value_grouping.replace('_', ' ')}",
+            f"{own.scale_bits} bits",
+            f"{plan.bits_per_element:.2f}",
+        )
+    return table
