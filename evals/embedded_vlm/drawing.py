@@ -44,7 +44,7 @@ def _backdrop(background: Background) -> np.ndarray:
     rng = np.random.default_rng(background.seed)
     first, second = np.array(background.first, float), np.array(background.second, float)
     across = np.arange(FIELD)[None, :, None]
-    share = np.zeros((1, 1, 1))
+    share: np.ndarray = np.zeros((1, 1, 1))
     if background.pattern == "gradient":
         share = across / (FIELD - 1)
     elif background.pattern == "stripes":
