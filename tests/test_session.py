@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -130,3 +132,17 @@ def test_base_models_have_sessions_too(model):
     session.ask("One?", **GREEDY)
     session.ask("Two?", **GREEDY)
     assert "One?" in model.processor.decode(session.tokens)
+
+
+def test_another_process_goes_on_from_the_file(model, tmp_path):
+    path, folder = tmp_path / "session.safetensors", model.model.config._name_or_path
+    session = model.new_session(DOCUMENT)
+    session.save(path)
+    code = (
+        "import sys, oscar_x; model = oscar_x.load(sys.argv[1], device='cpu'); session = model.open_session(sys.argv[2]); "
+        f"session.ask('One?', **{GREEDY!r}); print(session.tokens)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, folder, path], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    session.ask("One?", **GREEDY)
+    assert run.stdout.strip().splitlines()[-1] == str(session.tokens)
