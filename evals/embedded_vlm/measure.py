@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the rows")
     parser.add_argument("--checkpoint", type=Path, help="a folder from build_checkpoint; built where missing")
     parser.add_argument("--episodes", type=int, default=30)
-    parser.add_argument("--images", type=int, nargs="+", default=[2, 4, 8], help="images of a context, one run each")
+    parser.add_argument("--images", type=int, nargs="+", default=[1, 2, 4, 8], help="images of a context, one run each")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     model = oscar_x.load(build_checkpoint(options.checkpoint), device="cpu")
