@@ -139,7 +139,8 @@ def test_another_process_goes_on_from_the_file(model, tmp_path):
     session = model.new_session(DOCUMENT)
     session.save(path)
     code = (
-        "import sys, oscar_x; model = oscar_x.load(sys.argv[1], device='cpu'); session = model.open_session(sys.argv[2]); "
+        "import sys, oscar_x; model = oscar_x.load(sys.argv[1], device='cpu'); "
+        "session = model.open_session(sys.argv[2]); "
         f"session.ask('One?', **{GREEDY!r}); print(session.tokens)"
     )
     run = subprocess.run([sys.executable, "-c", code, folder, path], capture_output=True, text=True, cwd=tmp_path)
