@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -59,7 +58,7 @@ def _describe(model: OscarModel, arguments: dict[str, Any], stream: ModalityStre
         positions = place(model.adapter, model.model, arguments, stream, past)
         if positions is not None:
             arguments["position_ids"] = positions
-            stream = replace(stream, positions=positions if positions.is_floating_point() else positions.int())
+            stream = stream.placed(positions)
     if model.adapter.media is not None and model.adapter.media.token_types is not None:
         _type_tokens(model.adapter.media.token_types, arguments, stream, past)
     if isinstance(cache, OscarCache):

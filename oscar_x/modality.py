@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import torch
@@ -112,14 +112,10 @@ class ModalityStream:
         if columns <= known:
             return stream.crop(columns)
         new = (rows, columns - known)
-        positions = None
-        if stream.positions is not None:
-            after = stream.next_positions()[:, None] + torch.arange(new[1], device=stream.positions.device)
-            positions = _compact(after).expand(len(stream.positions), -1, -1)
-        grown = ModalityStream(
-            stream.modalities.new_full(new, int(generated)), stream.segments.new_zeros(new), positions
+        # join() counts their positions on from here
+        return stream.join(
+            ModalityStream(stream.modalities.new_full(new, int(generated)), stream.segments.new_zeros(new))
         )
-        return stream.join(grown)
 
     def join(self, later: ModalityStream) -> ModalityStream:
         """This stream with a later one behind it: its media are counted on from here, its positions are final.
@@ -146,6 +142,10 @@ class ModalityStream:
         order = (self.modalities != Modality.PADDING).cumsum(1).sub(1).clamp(min=0)
         order = order if first is None else order + first[:, None]
         return _compact(order).expand(axes, -1, -1)
+
+    def placed(self, positions: Tensor) -> ModalityStream:
+        """The same with these positions [axes, batch, columns]."""
+        return replace(self, positions=_compact(positions))
 
     def prompt_positions(self) -> Tensor:
         """The position of each row's next token where the prompt goes on, [batch]: one past a last token of text.
