@@ -91,7 +91,11 @@ class BlockLayout:
     """Bytes of one packed block: `block_size` tokens of all KV heads of one layer and sequence.
 
     A record is [shared part][head 0][head 1]...; the shared part is empty unless token norms are shared by the
-    heads. Attributes mirror oscar_x.OscarConfig.
+    heads. Attributes mirror oscar_x.OscarConfig, but for the last two.
+
+    Attributes:
+        start: where the block begins in a record that it shares with others (oscar_x.kernels.composite), in bytes.
+        stride: bytes of such a record; 0 for a record of its own.
     """
 
     num_key_value_heads: int
@@ -108,6 +112,8 @@ class BlockLayout:
     norm_bits: int
     rotate_keys: bool
     rotate_values: bool
+    start: int = 0
+    stride: int = 0
 
     @cached_property
     def keys(self) -> MatrixLayout:
@@ -149,14 +155,18 @@ class BlockLayout:
         return _end(self.head_fields)
 
     @property
-    def record_bytes(self) -> int:
+    def nbytes(self) -> int:
+        """Bytes of the block itself."""
         return self.shared_bytes + self.num_key_value_heads * self.head_bytes
+
+    @property
+    def record_bytes(self) -> int:
+        return self.stride or self.nbytes
 
     @property
     def bits_per_element(self) -> float:
         """Bytes of a full block, every one counted, over its key and value elements."""
-        elements = 2 * self.num_key_value_heads * self.block_size * self.head_dim
-        return 8 * self.record_bytes / elements
+        return 8 * self.nbytes / (2 * self.num_key_value_heads * self.block_size * self.head_dim)
 
     def bytes_by_part(self) -> dict[str, int]:
         """{"codes", "scales", "norms"} bytes of one record; alignment counts with the scales."""
@@ -164,12 +174,13 @@ class BlockLayout:
         for fields, copies in ((self.shared_fields, 1), (self.head_fields, self.num_key_value_heads)):
             for field in fields.values():
                 parts[field.part] += copies * field.nbytes
-        parts["scales"] += self.record_bytes - sum(parts.values())
+        parts["scales"] += self.nbytes - sum(parts.values())
         return parts
 
     def view(self, records: torch.Tensor, name: str) -> torch.Tensor:
         """A field of many records, without copying: records uint8 [..., record_bytes] ->
         [..., num_key_value_heads, *shape], or [..., 1, *shape] for a field of the shared part."""
+        records = records[..., self.start : self.start + self.nbytes]
         if name in self.shared_fields:
             field, region = self.shared_fields[name], records[..., None, : self.shared_bytes]
         else:

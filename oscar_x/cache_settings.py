@@ -72,6 +72,11 @@ class CacheSettings:
         """Whether any layer that these settings know of is compressed."""
         return self.base.compresses or any(settings.compresses for settings in self.layers.values())
 
+    @property
+    def differ_by_head(self) -> bool:
+        """Whether any layer stores some of its KV heads in another way."""
+        return any(settings.head_groups for settings in (self.base, *self.layers.values()))
+
     def check_layers(self, count: int) -> None:
         """Refuse settings for layers that a model of this many layers does not have.
 

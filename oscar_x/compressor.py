@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from .config import OscarConfig
+from .kernels.composite import Layout, composite_layout
 from .kernels.compress import compress_blocks, decompress_blocks
 from .kernels.layout import BlockLayout
 
 
-def block_layout(config: OscarConfig, num_key_value_heads: int, head_dim: int) -> BlockLayout:
-    """The packed record of one block for a layer with this many KV heads and channels."""
+def block_layout(config: OscarConfig, num_key_value_heads: int, head_dim: int) -> Layout:
+    """The packed record of one block for a layer with this many KV heads and channels.
+
+    Raises:
+        ValueError: settings for KV heads that the layer does not have.
+    """
+    ways = head_ways(config, num_key_value_heads)
+    layouts = [(heads, _plain_layout(way, len(heads), head_dim)) for heads, way in ways]
+    return layouts[0][1] if len(layouts) == 1 else composite_layout(layouts)
+
+
+def head_ways(config: OscarConfig, num_key_value_heads: int) -> list[tuple[tuple[int, ...], OscarConfig]]:
+    """The ways in which the KV heads of a layer are stored, heads that are stored alike together.
+
+    Raises:
+        ValueError: settings for KV heads that the layer does not have.
+    """
+    own = replace(config, head_groups=())
+    ways = dict.fromkeys(range(num_key_value_heads), own)
+    for group in config.head_groups:
+        if group.heads[-1] >= num_key_value_heads:
+            raise ValueError(
+                f"head_groups has settings for KV head {group.heads[-1]}, but the layer has {num_key_value_heads}, "
+                f"0 to {num_key_value_heads - 1}"
+            )
+        ways.update(dict.fromkeys(group.heads, replace(own, **group.changes)))
+    alike: dict[OscarConfig, list[int]] = {}
+    for head, way in ways.items():
+        alike.setdefault(way, []).append(head)
+    return [(tuple(heads), way) for way, heads in alike.items()]
+
+
+def _plain_layout(config: OscarConfig, num_key_value_heads: int, head_dim: int) -> BlockLayout:
     return BlockLayout(
         num_key_value_heads=num_key_value_heads,
         head_dim=head_dim,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from .head_groups import HeadGroup, head_groups
+
 BITS = (1, 2, 3, 4, 8)
 GROUP_SIZES = (8, 16, 32, 64, 128, 256)
 SCALE_BITS = (16, 8, 6, 4, 3, 2)
@@ -63,6 +65,8 @@ class OscarConfig:
         backend: "auto" takes the fastest kernels for the device, "triton" Triton's or none (CUDA, or its interpreter),
             "reference" plain torch everywhere.
         key_bias: "auto" subtracts a large key-projection bias before compression, "off" never does.
+        head_groups: KV heads with bits, groups or scales of their own; each group costs attention one more call of
+            its kernels. Heads that share one token norm cannot be told apart.
     """
 
     key_bits: int = 2
@@ -81,6 +85,7 @@ class OscarConfig:
     block_size: int = 128
     key_bias: KeyBiasRemedy = "auto"
     backend: Backend = "auto"
+    head_groups: tuple[HeadGroup, ...] = ()
 
     def __post_init__(self) -> None:
         _check_bits(self.key_bits, self.value_bits)
@@ -95,6 +100,18 @@ class OscarConfig:
         _check_count("sink_tokens", self.sink_tokens, 0)
         _check_count("residual_length", self.residual_length, 0)
         self._check_block()
+        object.__setattr__(self, "head_groups", head_groups(self.head_groups))
+        self._check_head_groups()
+
+    def _check_head_groups(self) -> None:
+        if self.head_groups and (self.token_norm == "shared" or not self.compresses):
+            why = "token_norm='shared' is one norm for all heads" if self.compresses else "16 bits are no compression"
+            raise ValueError(f"head_groups is not allowed here: {why}")
+        for group in self.head_groups:
+            if not replace(self, head_groups=(), **group.changes).compresses:
+                raise ValueError(
+                    f"head_groups: KV heads {list(group.heads)} have 16 bits, which only a whole layer can"
+                )
 
     def _check_block(self) -> None:
         groups = [("key_group_size", self.key_group_size), ("value_scale_rows", self.value_scale_rows)]
@@ -115,7 +132,10 @@ class OscarConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON types."""
-        return asdict(self)
+        plain = asdict(self) | {"head_groups": [group.to_dict() for group in self.head_groups]}
+        if not self.head_groups:
+            del plain["head_groups"]  # readers that know of none need not
+        return plain
 
 
 PRESETS: dict[str, OscarConfig] = {

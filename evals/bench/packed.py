@@ -8,10 +8,10 @@ import torch
 
 from ...compressor import block_layout
 from ...config import OscarConfig
+from ...kernels.composite import Layout
 from ...kernels.compress import compress_blocks
 from ...kernels.decode_attention import joint_attention
 from ...kernels.key_bias import KeyBias
-from ...kernels.layout import BlockLayout
 from .shapes import Shape
 
 DISTINCT_BLOCKS = 32  # compressed once and repeated: kernels read every record, whatever it holds
@@ -32,7 +32,7 @@ class PackedCase:
     records: torch.Tensor
     table: torch.Tensor
     lengths: torch.Tensor
-    layout: BlockLayout
+    layout: Layout
     keys: torch.Tensor
     values: torch.Tensor
     key_bias: KeyBias | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..composite import CompositeLayout, Layout, parts_of
 from ..layout import BlockLayout
 from ..triton_support import chooses_triton
 from . import reference
@@ -12,7 +13,7 @@ from . import reference
 def compress_blocks(
     key_states: torch.Tensor,
     value_states: torch.Tensor,
-    layout: BlockLayout,
+    layout: Layout,
     out: torch.Tensor | None = None,
     ids: torch.Tensor | None = None,
     backend: str = "auto",
@@ -51,6 +52,19 @@ def compress_blocks(
     if out is None:
         out = torch.zeros(len(key_states), layout.record_bytes, dtype=torch.uint8, device=key_states.device)
     _check_records(out, ids, layout, len(key_states))
+    for part in parts_of(layout):
+        _compress(part.take(key_states), part.take(value_states), part.layout, out, ids, backend)
+    return out
+
+
+def _compress(
+    key_states: torch.Tensor,
+    value_states: torch.Tensor,
+    layout: BlockLayout,
+    out: torch.Tensor,
+    ids: torch.Tensor | None,
+    backend: str,
+) -> None:
     if chooses_triton(backend, key_states.device, lambda: _triton_refusal(key_states, value_states, layout)):
         from . import triton
 
@@ -61,8 +75,8 @@ def compress_blocks(
     else:
         fresh = torch.zeros(len(key_states), layout.record_bytes, dtype=torch.uint8, device=key_states.device)
         reference.compress_blocks(key_states, value_states, layout, fresh)
-        out[ids] = fresh
-    return out
+        own = slice(layout.start, layout.start + layout.nbytes)
+        out[ids, own] = fresh[:, own]
 
 
 def _triton_refusal(key_states: torch.Tensor, value_states: torch.Tensor, layout: BlockLayout) -> str | None:
@@ -71,7 +85,7 @@ def _triton_refusal(key_states: torch.Tensor, value_states: torch.Tensor, layout
     return refusal_of(key_states, value_states, layout)
 
 
-def _check_records(out: torch.Tensor, ids: torch.Tensor | None, layout: BlockLayout, blocks: int) -> None:
+def _check_records(out: torch.Tensor, ids: torch.Tensor | None, layout: Layout, blocks: int) -> None:
     rows = out.shape[0] if ids is not None and out.ndim else blocks
     if tuple(out.shape) != (rows, layout.record_bytes) or out.dtype != torch.uint8 or not out.is_contiguous():
         raise ValueError(
@@ -82,7 +96,7 @@ def _check_records(out: torch.Tensor, ids: torch.Tensor | None, layout: BlockLay
         raise ValueError(f"ids must be int64 [{blocks}], got {ids.dtype} {tuple(ids.shape)}")
 
 
-def decompress_blocks(records: torch.Tensor, layout: BlockLayout) -> tuple[torch.Tensor, torch.Tensor]:
+def decompress_blocks(records: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
     """The inverse of compress_blocks up to quantization: un-rotated fp32 keys and values.
 
     Args:
@@ -98,4 +112,11 @@ def decompress_blocks(records: torch.Tensor, layout: BlockLayout) -> tuple[torch
         raise ValueError(
             f"records must be uint8 [blocks, {layout.record_bytes}], got {records.dtype} {tuple(records.shape)}"
         )
-    return reference.decompress_blocks(records, layout)
+    if not isinstance(layout, CompositeLayout):
+        return reference.decompress_blocks(records, layout)
+    shape = len(records), layout.num_key_value_heads, layout.block_size, layout.head_dim
+    keys, values = (torch.empty(shape, device=records.device) for _ in range(2))
+    for part in layout.parts:
+        for share, whole in zip(reference.decompress_blocks(records, part.layout), (keys, values), strict=True):
+            part.put(share, whole)
+    return keys, values

@@ -33,7 +33,7 @@ class MatrixSizes(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """A BlockLayout as plain integers."""
+    """A BlockLayout as plain integers; shared_bytes is where its heads begin in a record."""
 
     block_size: int
     head_dim: int
@@ -56,7 +56,7 @@ def sizes_of(layout: BlockLayout) -> Sizes:
     return Sizes(
         block_size=layout.block_size,
         head_dim=layout.head_dim,
-        shared_bytes=layout.shared_bytes,
+        shared_bytes=layout.start + layout.shared_bytes,
         head_bytes=layout.head_bytes,
         amplitude_at=layout.head_fields["amplitude"].offset,
         norms=(HALF_NORMS if layout.norm_bits == 16 else LOG_NORMS) if with_norms else NO_NORMS,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from ..composite import CompositeLayout, Layout
 from ..key_bias import KeyBias
 from ..layout import BlockLayout
 from ..triton_support import chooses_triton, has_triton
 from . import cpu, reference
+from .by_parts import by_parts
 
 Part = tuple[torch.Tensor, torch.Tensor]
 
@@ -27,7 +29,7 @@ def packed_attention(
     records: torch.Tensor,
     table: torch.Tensor,
     lengths: torch.Tensor,
-    layout: BlockLayout,
+    layout: Layout,
     scaling: float,
     visible: torch.Tensor | None = None,
     key_bias: KeyBias | None = None,
@@ -62,6 +64,15 @@ def packed_attention(
     _check_packed(query, records, table, lengths, layout)
     if (key_bias is None) != (positions is None):
         raise ValueError("key_bias and positions go together")
+    if isinstance(layout, CompositeLayout):
+        return by_parts(
+            layout,
+            query,
+            lambda part, query: packed_attention(
+                *(query, records, table, lengths, part.layout, scaling, visible),
+                *(part.bias(key_bias), positions, backend),
+            ),
+        )
     if chooses_triton(backend, query.device, lambda: _triton_refusal(query, layout)):
         from . import triton
 
@@ -78,7 +89,7 @@ def _triton_refusal(query: torch.Tensor, layout: BlockLayout) -> str | None:
 
 
 def _check_packed(
-    query: torch.Tensor, records: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor, layout: BlockLayout
+    query: torch.Tensor, records: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor, layout: Layout
 ) -> None:
     expected = (table.shape[0], layout.num_key_value_heads, query.shape[-2], layout.head_dim)
     if not query.is_floating_point():
@@ -99,7 +110,7 @@ def joint_attention(
     records: torch.Tensor,
     table: torch.Tensor,
     lengths: torch.Tensor,
-    layout: BlockLayout,
+    layout: Layout,
     scaling: float,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -123,6 +134,15 @@ def joint_attention(
     """
     _check_packed(query, records, table, lengths, layout)
     _check_exact(query, keys, values)
+    if isinstance(layout, CompositeLayout):
+        return by_parts(
+            layout,
+            query,
+            lambda part, query: joint_attention(
+                *(query, records, table, lengths, part.layout, scaling, part.take(keys), part.take(values)),
+                *(visible, exact_visible, part.bias(key_bias), positions, backend),
+            ),
+        )
     bias = key_bias, positions
     if chooses_triton(backend, query.device, lambda: _triton_refusal(query, layout)):
         from . import triton

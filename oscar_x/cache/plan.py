@@ -57,11 +57,18 @@ def plan_layers(config: PreTrainedConfig, oscar: Settings) -> list[LayerPlan]:
         settings = chosen[index]
         heads, head_dim = _shape(decoder, index)
         reason = _why_not(layer, settings)
-        bits = 16.0 if reason else block_layout(settings, heads, head_dim).bits_per_element
+        bits = 16.0 if reason else _bits(index, settings, heads, head_dim)
         layer_type = types[index] if types else _layer_type(layer)
         note = reason or _note(settings, head_dim)
         plan.append(LayerPlan(index, layer_type, not reason, note, head_dim, heads, bits))
     return plan
+
+
+def _bits(index: int, settings: OscarConfig, heads: int, head_dim: int) -> float:
+    try:
+        return block_layout(settings, heads, head_dim).bits_per_element
+    except ValueError as error:
+        raise ValueError(f"layer {index}: {error}") from error
 
 
 def native_layers(config: PreTrainedConfig) -> list[CacheLayerMixin]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT = "oscar_x cache"
 FORMAT_VERSION = 1
 LAYERED_VERSION = 2  # layers with settings of their own, which readers of version 1 would pass over
+HEADS_VERSION = 3  # layers whose KV heads have settings of their own
 # what decides whether another model's keys and values mean the same
 SIGNATURE_FIELDS = (
     "model_type",
@@ -67,7 +68,7 @@ def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, st
         layers.append(described)
         tensors.update({f"layers.{index}.{name}": tensor.cpu().contiguous() for name, tensor in held.items()})
     header = {
-        "version": LAYERED_VERSION if cache.layer_settings.layers else FORMAT_VERSION,
+        "version": _version(cache.layer_settings),
         "signature": model_signature(cache.model_config),
         "settings": cache.settings.to_dict(),
         **_layer_settings(cache),
@@ -86,13 +87,22 @@ def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, st
             part.unlink()
 
 
+def _version(settings: CacheSettings) -> int:
+    """The least version that can say them, so that as many readers as possible read the file."""
+    if settings.differ_by_head:
+        return HEADS_VERSION
+    return LAYERED_VERSION if settings.layers else FORMAT_VERSION
+
+
 def _layer_settings(cache: OscarCache) -> dict[str, Any]:
     own = cache.layer_settings.to_dict()["layers"]
     return {"layer_settings": own} if own else {}
 
 
 def _settings(header: dict[str, Any]) -> CacheSettings:
-    own = header["layer_settings"] if header["version"] == LAYERED_VERSION else {}
+    own = {} if header["version"] == FORMAT_VERSION else header.get("layer_settings", {})
+    if header["version"] == LAYERED_VERSION and not own:
+        raise KeyError("layer_settings")
     return CacheSettings.from_dict({"base": header["settings"], "layers": own})
 
 
@@ -153,9 +163,9 @@ def _header(metadata: dict[str, str] | None, config: PreTrainedConfig) -> dict[s
     if not metadata or metadata.get("format") != FORMAT:
         raise CacheFileError("not an oscar_x cache file")
     header = json.loads(metadata["header"])
-    if header["version"] not in (FORMAT_VERSION, LAYERED_VERSION):
+    if header["version"] not in (FORMAT_VERSION, LAYERED_VERSION, HEADS_VERSION):
         raise CacheFileError(
-            f"format version {header['version']}; this version reads {FORMAT_VERSION} and {LAYERED_VERSION}"
+            f"format version {header['version']}; this version reads {FORMAT_VERSION} to {HEADS_VERSION}"
         )
     if header["signature"] != model_signature(config):
         raise CacheFileError(
