@@ -99,7 +99,7 @@ def make_clip(
     rng = np.random.default_rng([SPLITS.index(split), seed, length, kinds + 1, int(heard), number, attempt])
     # among clips of all kinds, a part has needles
     needle = kind == "needle" or (kind is None and length >= NEEDLE_LENGTH and rng.random() < 0.4)
-    events = draw_events(rng, split, length, needle)
+    events = draw_events(rng, split, length, needle, heard)
     clip_id = f"{split}-{kind or 'all'}-{length}-{'heard' if heard else 'silent'}-{seed}-{number}"
     questions = ask(clip_id, events, rng, heard)
     if kind is not None:

@@ -1,16 +1,18 @@
 """What happens in a clip: one event after the other, two seconds each, a thing that is seen and a sound.
 
-The splits are disjoint by construction: some pairs of colour and look (words.HELD_OUT_PAIRS) never occur in the
-training split, and every held-out clip has at least one of them. Streams of random numbers differ besides.
+The splits are disjoint by construction. For every look with every sound there is one colour, and for every shape with
+every direction, that never occur together in the training split (Event.unheard and Event.unseen); every held-out clip
+has such an event. Any two of the three are trained together, each with five colours of six: what has to be answered is
+no other, only its combinations are. Streams of random numbers differ besides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .words import COLORS, COUNTS, DIRECTIONS, HELD_OUT_PAIRS, LETTERS, SHAPES, SOUNDS, THINGS, Split
+from .words import COLORS, COUNTS, DIRECTIONS, LETTERS, LOOKS, SHAPES, SOUNDS, THINGS, Split
 
 SECONDS = 2.0  # of an event
 MOST_SPECIAL = 4
@@ -39,11 +41,29 @@ class Event:
     beeps: str | None
 
     @property
-    def pair(self) -> tuple[str, str]:
-        return self.color, self.look
+    def unheard(self) -> bool:
+        """Whether colour, look and sound are a combination that is never trained on."""
+        return self.color == _held_out_color(LOOKS.index(self.look), SOUNDS.index(self.sound))
+
+    @property
+    def unseen(self) -> bool:
+        """Whether colour, shape and direction are a combination that is never trained on."""
+        return self.direction is not None and self.color == _held_out_color(
+            SHAPES.index(self.look), DIRECTIONS.index(self.direction)
+        )
+
+    def held_out(self, heard: bool) -> bool:
+        """Whether the event shows that its clip is not of the training split."""
+        return self.unseen or (heard and self.unheard)
 
 
-def draw_events(rng: np.random.Generator, split: Split, length: int, needle: bool = False) -> list[Event]:
+def _held_out_color(one: int, other: int) -> str:
+    return COLORS[-(one + other) % len(COLORS)]
+
+
+def draw_events(
+    rng: np.random.Generator, split: Split, length: int, needle: bool = False, heard: bool = True
+) -> list[Event]:
     """The events of a clip.
 
     Up to four are special: no other event has their thing, their colour or their sound. The rest, fillers, share the
@@ -52,6 +72,7 @@ def draw_events(rng: np.random.Generator, split: Split, length: int, needle: boo
     Args:
         length: number of events.
         needle: a letter is shown in the first quarter, and nowhere else.
+        heard: whether the clip has sound.
     """
     special = min(length, MOST_SPECIAL)
     things, colors, sounds = (_shuffled(rng, values) for values in (THINGS, COLORS, SOUNDS))
@@ -67,9 +88,9 @@ def draw_events(rng: np.random.Generator, split: Split, length: int, needle: boo
         for place in range(length)
     ]
     events = [_event(rng, split, *kind) for kind in kinds]
-    if split == "held-out" and not any(event.pair in HELD_OUT_PAIRS for event in events):
+    if split == "held-out" and not any(event.held_out(heard) for event in events):
         place = places[int(rng.integers(special))]
-        events[place] = _unseen(rng, *kinds[place])
+        events[place] = _held_out(rng, events[place], heard)
     return events
 
 
@@ -80,20 +101,20 @@ def _early(rng: np.random.Generator, places: list[int], length: int) -> list[int
 
 
 def _event(rng: np.random.Generator, split: Split, thing: str, color: str, sound: str) -> Event:
-    looks = [look for look in looks_of(thing) if split == "held-out" or (color, look) not in HELD_OUT_PAIRS]
-    if not looks:  # the one shape in its held-out colour: another colour for it
-        color = _pick(rng, [other for other in COLORS if (other, thing) not in HELD_OUT_PAIRS])
-        looks = [thing]
-    return _made(rng, thing, color, _pick(rng, looks), sound)
+    event = _made(rng, thing, color, sound)
+    while split == "train" and (event.unheard or event.unseen):
+        event = _made(rng, thing, _pick(rng, COLORS), sound)
+    return event
 
 
-def _unseen(rng: np.random.Generator, thing: str, color: str, sound: str) -> Event:
-    """An event of a pair that is never trained on; of the colour, where it has such a pair."""
-    pairs = [pair for pair in sorted(HELD_OUT_PAIRS) if pair[1] in looks_of(thing)]
-    own = [pair for pair in pairs if pair[0] == color]
-    chosen = own or pairs
-    pair = chosen[int(rng.integers(len(chosen)))]
-    return _made(rng, thing, pair[0], pair[1], sound)
+def _held_out(rng: np.random.Generator, event: Event, heard: bool) -> Event:
+    """The event in the colour that makes it one of the held-out split; of a silent clip, a shape."""
+    if heard:
+        return replace(event, color=_held_out_color(LOOKS.index(event.look), SOUNDS.index(event.sound)))
+    if event.direction is None:
+        event = _made(rng, _pick(rng, SHAPES), event.color, event.sound)
+    assert event.direction is not None  # shapes move
+    return replace(event, color=_held_out_color(SHAPES.index(event.look), DIRECTIONS.index(event.direction)))
 
 
 def looks_of(thing: str) -> list[str]:
@@ -103,7 +124,8 @@ def looks_of(thing: str) -> list[str]:
     return list(LETTERS) if thing == "letter" else [thing]
 
 
-def _made(rng: np.random.Generator, thing: str, color: str, look: str, sound: str) -> Event:
+def _made(rng: np.random.Generator, thing: str, color: str, sound: str) -> Event:
+    look = _pick(rng, looks_of(thing))
     direction = _pick(rng, DIRECTIONS) if thing in SHAPES else None
     return Event(thing, color, look, direction, sound, _pick(rng, COUNTS) if sound == "beeps" else None)
 

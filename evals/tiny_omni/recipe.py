@@ -37,6 +37,7 @@ class Stage:
         lr: learning rate at the beginning and at the end; in between it goes straight, after a warm-up of ``warmup``
             steps from the first to the second it stays.
         tokens: of a step, about.
+        questions: asked about a clip, at most.
         mix: sorts of clips; every step has clips of one sort.
         exams: what is asked at every exam.
     """
@@ -45,6 +46,7 @@ class Stage:
     lr: tuple[float, float]
     warmup: int | None
     tokens: int
+    questions: int
     mix: tuple[Sort, ...]
     exams: tuple[Exam, ...]
 
@@ -56,10 +58,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how training goes. Attributes as in recipe.json; questions are those asked per clip."""
+    """Everything that decides how training goes. Attributes as in recipe.json."""
 
     seed: int
-    questions: int
     weight_decay: float
     betas: tuple[float, float]
     clip_gradient: float
@@ -95,6 +96,7 @@ def _stage(values: dict[str, Any]) -> Stage:
         tuple(values["lr"]),
         values.get("warmup"),
         values["tokens"],
+        values["questions"],
         tuple(Sort(**sort) for sort in values["mix"]),
         tuple(Exam(**exam) for exam in values["exams"]),
     )

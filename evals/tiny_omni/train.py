@@ -71,8 +71,8 @@ class Trainer:
     def _train_step(self, stage: Stage, step: int) -> None:
         rng = np.random.default_rng([self.recipe.seed, step])
         sort = stage.mix[int(rng.choice(len(stage.mix), p=_shares(stage)))]
-        shown = self._clips(sort, self._count(sort, stage.tokens))
-        batch = self.teacher.batch(shown, [choose(clip.questions, rng, self.recipe.questions) for clip in shown])
+        shown = self._clips(sort, self._count(sort, stage))
+        batch = self.teacher.batch(shown, [choose(clip.questions, rng, stage.questions) for clip in shown])
         with torch.autocast("cpu", torch.bfloat16):
             logits = answer_logits(self.model, self.processor.feature_extractor, shown, batch)
         losses = cross_entropy(logits.float(), batch.targets, reduction="none")
@@ -83,10 +83,10 @@ class Trainer:
         self.optimizer.step()
         self._note(loss.item(), logits, batch)
 
-    def _count(self, sort: Sort, tokens: int) -> int:
-        """Clips of a sort that make a step of so many tokens."""
+    def _count(self, sort: Sort, stage: Stage) -> int:
+        """Clips of a sort that make a step of the stage's tokens."""
         prefix, _ = self.teacher.prefix(sort.length, sort.heard)
-        return max(1, round(tokens / (len(prefix) + _REQUEST_TOKENS * self.recipe.questions)))
+        return max(1, round(stage.tokens / (len(prefix) + _REQUEST_TOKENS * stage.questions)))
 
     def _clips(self, sort: Sort, count: int) -> list[Clip]:
         """The next clips of the sort's stream."""

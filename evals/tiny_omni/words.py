@@ -15,9 +15,6 @@ SOUNDS = (*TONES, "beeps", "silence")
 
 # an event's look: a shape, a number of dots or a letter
 LOOKS = (*SHAPES, *(f"{count} dots" for count in COUNTS), *LETTERS)
-# one colour of every look is never trained on
-HELD_OUT_PAIRS = frozenset((COLORS[(5 * i + i // 6) % len(COLORS)], look) for i, look in enumerate(LOOKS))
-
 Split = Literal["train", "held-out"]
 SPLITS: tuple[Split, ...] = ("train", "held-out")
 

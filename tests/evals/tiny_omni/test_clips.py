@@ -6,7 +6,7 @@ import pytest
 from oscar_x.evals.tiny_omni import CHANCE, KINDS, Clip, clips
 from oscar_x.evals.tiny_omni.events import draw_events
 from oscar_x.evals.tiny_omni.questions import ask
-from oscar_x.evals.tiny_omni.words import ANSWERS, HELD_OUT_PAIRS, LOOKS
+from oscar_x.evals.tiny_omni.words import ANSWERS, COLORS, DIRECTIONS, LOOKS, SHAPES, SOUNDS
 from oscar_x.media import MediaLimits, load_video, parse_parts
 
 
@@ -32,29 +32,36 @@ def test_the_same_arguments_give_the_same_clips_from_any_start() -> None:
     assert not np.array_equal(first[0].frames, take(1, "train", length=3, seed=1)[0].frames)
 
 
+@pytest.mark.parametrize("heard", [True, False])
 @pytest.mark.parametrize("needle", [False, True])
 @pytest.mark.parametrize("length", [1, 2, 4, 9, 30])
-def test_splits_are_disjoint(length: int, needle: bool) -> None:
-    """No training clip has a held-out pair, and every held-out clip has one: none of them can be the same."""
+def test_splits_are_disjoint(length: int, needle: bool, heard: bool) -> None:
+    """No training clip has a held-out combination, and every held-out clip has one: none of them can be the same."""
     rng = np.random.default_rng(0)
-    for _ in range(300):
-        trained = draw_events(rng, "train", length, needle)
-        held_out = draw_events(rng, "held-out", length, needle)
-        assert not any(event.pair in HELD_OUT_PAIRS for event in trained)
-        assert any(event.pair in HELD_OUT_PAIRS for event in held_out)
+    for _ in range(200):
+        trained = draw_events(rng, "train", length, needle, heard)
+        held_out = draw_events(rng, "held-out", length, needle, heard)
+        assert not any(event.unheard or event.unseen for event in trained)
+        assert any(event.held_out(heard) for event in held_out)
 
 
-def test_streams_keep_the_splits_apart() -> None:
-    trained, held_out = take(20, "train", length=4), take(20, "held-out", length=4)
-    assert not {event.pair for clip in trained for event in clip.events} & HELD_OUT_PAIRS
-    assert all(any(event.pair in HELD_OUT_PAIRS for event in clip.events) for clip in held_out)
+@pytest.mark.parametrize("heard", [True, False])
+def test_streams_keep_the_splits_apart(heard: bool) -> None:
+    for clip in take(15, "train", length=4, heard=heard):
+        assert not any(event.unheard or event.unseen for event in clip.events)
+    for clip in take(15, "held-out", length=4, heard=heard):
+        assert any(event.held_out(heard) for event in clip.events)
 
 
-def test_every_look_has_one_color_that_is_held_out_and_five_that_are_trained() -> None:
-    assert sorted(look for _, look in HELD_OUT_PAIRS) == sorted(LOOKS)
+def test_each_look_is_trained_in_every_color_and_with_every_sound() -> None:
+    """What is held out are combinations of three: a sixth of those there are."""
     rng = np.random.default_rng(0)
-    trained = {event.pair for _ in range(400) for event in draw_events(rng, "train", 6)}
-    assert len(trained) == 5 * len(LOOKS)
+    events = [event for _ in range(3000) for event in draw_events(rng, "train", 6)]
+    assert len({(event.color, event.look) for event in events}) == len(COLORS) * len(LOOKS)
+    assert len({(event.sound, event.look) for event in events}) == len(SOUNDS) * len(LOOKS)
+    assert len({(event.color, event.look, event.sound) for event in events}) == 5 * len(SOUNDS) * len(LOOKS)
+    moving = [event for event in events if event.direction is not None]
+    assert len({(event.color, event.look, event.direction) for event in moving}) == 5 * len(SHAPES) * len(DIRECTIONS)
 
 
 @pytest.mark.parametrize("split", ["train", "held-out"])
