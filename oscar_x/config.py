@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -64,6 +65,11 @@ class OscarConfig:
         block_size: tokens that are packed together once residual_length more have arrived.
         backend: "auto" takes the fastest kernels for the device, "triton" Triton's or none (CUDA, or its interpreter),
             "reference" plain torch everywhere.
+        modality_split: ratio of median key norms (larger over smaller, in any KV head) from which on two modalities
+            share no block: a block closes early where they meet in a prompt. 1.0 closes it wherever modalities meet;
+            None never does, which measured no worse (docs/calibration.md).
+        modality_split_run: tokens of one modality in a row that are worth blocks of their own; fewer share their
+            neighbour's, so that a line of text between images leaves no block nearly empty.
         key_bias: "auto" subtracts a large key-projection bias before compression, "off" never does.
         head_groups: KV heads with bits, groups or scales of their own; each group costs attention one more call of
             its kernels. Heads that share one token norm cannot be told apart.
@@ -83,6 +89,8 @@ class OscarConfig:
     sink_tokens: int = 4
     residual_length: int = 64
     block_size: int = 128
+    modality_split: float | None = None
+    modality_split_run: int = 64
     key_bias: KeyBiasRemedy = "auto"
     backend: Backend = "auto"
     head_groups: tuple[HeadGroup, ...] = ()
@@ -100,6 +108,7 @@ class OscarConfig:
         _check_count("sink_tokens", self.sink_tokens, 0)
         _check_count("residual_length", self.residual_length, 0)
         self._check_block()
+        self._check_split()
         object.__setattr__(self, "head_groups", head_groups(self.head_groups))
         self._check_head_groups()
 
@@ -124,6 +133,15 @@ class OscarConfig:
                     f"block_size={self.block_size} is not a multiple of {name}={size}; "
                     f"use a multiple of {name} that is at least 8"
                 )
+
+    def _check_split(self) -> None:
+        split = self.modality_split
+        is_number = isinstance(split, int | float) and not isinstance(split, bool)
+        if split is not None and not (is_number and split >= 1 and math.isfinite(split)):
+            raise ValueError(
+                f"modality_split={split!r} is not allowed; use a ratio of norms of at least 1, or None for no split"
+            )
+        _check_count("modality_split_run", self.modality_split_run, 1)
 
     @property
     def compresses(self) -> bool:

@@ -24,6 +24,8 @@ class MemoryReport:
         columns: length of the sequences, padding included.
         batch_size: number of sequences.
         packed_elements: key and value elements in packed blocks.
+        unfilled: of codes, scales and norms, what belongs to empty places of blocks that closed early: at the end of a
+            flush, behind a crop, or where modalities are split.
     """
 
     codes: int = 0
@@ -39,6 +41,7 @@ class MemoryReport:
     columns: int = 0
     batch_size: int = 0
     packed_elements: int = 0
+    unfilled: int = 0
 
     @property
     def total(self) -> int:

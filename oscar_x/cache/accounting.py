@@ -32,6 +32,17 @@ def layer_parts(layer: OscarLayer) -> Counter[str]:
     return parts
 
 
+def unfilled_bytes(layer: OscarLayer) -> int:
+    """Bytes of packed blocks that hold no token of any row, out of those that layer_parts() counts."""
+    filled: dict[int, int] = {}
+    for row in layer.rows:
+        for block, length in zip(row.blocks, row.lengths, strict=True):
+            filled[block] = max(length, filled.get(block, 0))
+    block_size = layer.oscar.block_size
+    empty = sum(block_size - length for length in filled.values())
+    return empty * layer.compressor.layout.record_bytes // block_size
+
+
 def native_bytes(layer: CacheLayerMixin) -> int:
     """Allocated bytes of a layer that transformers keeps; a view counts its whole storage once."""
     tensors = [value for value in vars(layer).values() if isinstance(value, torch.Tensor)]
@@ -53,7 +64,7 @@ def full_elements(layer: CacheLayerMixin) -> tuple[int, int]:
 def report(layers: list[CacheLayerMixin], shared: Shared) -> MemoryReport:
     """The report of a whole cache."""
     parts: Counter[str] = Counter(other=shared.sights.nbytes + shared.nbytes)
-    full = full_16bit = packed = native = 0
+    full = full_16bit = packed = native = unfilled = 0
     held = [layer for layer in layers if layer.is_initialized]
     for layer in held:
         elements, size = full_elements(layer)
@@ -63,6 +74,7 @@ def report(layers: list[CacheLayerMixin], shared: Shared) -> MemoryReport:
             parts += layer_parts(layer)
             layout = layer.compressor.layout
             packed += 2 * layout.num_key_value_heads * layout.head_dim * layer.packed_tokens
+            unfilled += unfilled_bytes(layer)
         else:
             native += native_bytes(layer)
     parts["other"] += native
@@ -78,4 +90,5 @@ def report(layers: list[CacheLayerMixin], shared: Shared) -> MemoryReport:
         columns=columns,
         batch_size=batch_size,
         packed_elements=packed,
+        unfilled=unfilled,
     )

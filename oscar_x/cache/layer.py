@@ -96,6 +96,11 @@ class OscarLayer(RowOperations):
         return torch.cat([past[0], key_states], 2), torch.cat([past[1], value_states], 2)
 
     @property
+    def splits(self) -> bool:
+        """Whether blocks end where modalities meet: asked for, and somebody said what the columns are."""
+        return self.oscar.modality_split is not None and self.shared.stream is not None
+
+    @property
     def packed_tokens(self) -> int:
         """Tokens in packed blocks, over all rows."""
         return sum(row.packed for row in self.rows)

@@ -1,4 +1,4 @@
-"""Moves tokens into a layer: fills the sinks, packs whole blocks, leaves the newest tokens exact."""
+"""Moves tokens into a layer: fills the sinks, packs blocks, leaves the newest tokens exact."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .bias_share import bias_share
+from .boundaries import block_lengths, split_edges
 from .exact import select_rows
 from .rows import Row, Spans
 
@@ -74,7 +75,7 @@ def move_tokens(
 
     Nothing is changed when compression refuses a token.
     """
-    moves = [_plan(layer, rows, new, spans, keep, partial) for rows in _equal_rows(layer.rows, spans)]
+    moves = [_plan(layer, rows, new, spans, keep, partial) for rows in _equal_rows(layer, spans)]
     try:
         for move in moves:
             _pack(layer, move)
@@ -89,10 +90,12 @@ def move_tokens(
             row.see(new[0].shape[2], None if spans is None else spans[index])
 
 
-def _equal_rows(rows: list[Row], spans: list[Spans] | None) -> list[list[int]]:
+def _equal_rows(layer: OscarLayer, spans: list[Spans] | None) -> list[list[int]]:
     groups: dict[tuple, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        groups[(row.exact, sum(row.lengths), () if spans is None else tuple(spans[index]))].append(index)
+    for index, row in enumerate(layer.rows):
+        # where modalities decide, every row packs by itself
+        alone = index if layer.splits else -1
+        groups[(row.exact, sum(row.lengths), () if spans is None else tuple(spans[index]), alone)].append(index)
     return list(groups.values())
 
 
@@ -113,15 +116,34 @@ def _plan(
         ranges = [(0, keys.shape[2])] if spans is None else spans[rows[0]]
         pieces += [(keys[:, :, start:stop], values[:, :, start:stop]) for start, stop in ranges]
         waits = not layer.is_prompt(sum(stop - start for start, stop in ranges))
-        if layer.key_bias is not None:
+        if layer.key_bias is not None or layer.splits:
             seen = [row.seeing(keys.shape[2], ranges) for row in seen]
     stream = TokenStream(pieces)
     sinks = min(max(0, row.sink_tokens - row.exact), stream.length)
-    due = 0 if waits else max(0, stream.length - sinks - keep)
-    lengths = [block_size] * (due // block_size)
-    if partial and due % block_size:
-        lengths.append(due % block_size)
-    return _Move(rows, seen, stream, sinks, lengths)
+    move = _Move(rows, seen, stream, sinks, [])
+    if not waits:
+        # what waits one token at a time is packed whole: its blocks must be known before their tokens are
+        edges = _edges(layer, move) if layer.splits and (partial or new is not None) else []
+        move.lengths = block_lengths(stream.length - sinks, keep, block_size, edges, partial)
+    return move
+
+
+def _edges(layer: OscarLayer, move: _Move) -> list[int]:
+    row, total = move.seen[0], move.stream.length - move.sinks
+
+    def keys_of(start: int, stop: int) -> torch.Tensor:
+        return _keys_to_pack(layer, move, start, stop, move.stream.slice(move.sinks + start, move.sinks + stop)[0])
+
+    return split_edges(layer, move.rows[0], row, total, keys_of)
+
+
+def _keys_to_pack(layer: OscarLayer, move: _Move, start: int, stop: int, keys: torch.Tensor) -> torch.Tensor:
+    """Keys of the waiting tokens [start, stop) without the key-projection bias."""
+    if layer.key_bias is None:
+        return keys
+    row = layer.rows[move.rows[0]]
+    first = row.sink_tokens + row.packed
+    return keys.float() - bias_share(layer, move.rows, move.seen, first + start, first + stop)
 
 
 def _pack(layer: OscarLayer, move: _Move) -> None:
@@ -133,25 +155,27 @@ def _pack(layer: OscarLayer, move: _Move) -> None:
     step = max(1, min(CHUNK_ELEMENTS // elements, count // CHUNK_SHARE))
     ids = layer.pool.allocate(len(move.rows) * count)
     move.blocks = [ids[at : at + count] for at in range(0, len(ids), count)]
-    row = layer.rows[move.rows[0]]
-    first = row.sink_tokens + row.packed
+    at = 0
     for start in range(0, count, step):
-        stop = min(start + step, count)
-        tokens = sum(move.lengths[:start]), sum(move.lengths[:stop])
-        keys, values = move.stream.slice(move.sinks + tokens[0], move.sinks + tokens[1])
-        if layer.key_bias is not None:
-            keys = keys.float() - bias_share(layer, move.rows, move.seen, first + tokens[0], first + tokens[1])
-        where = torch.tensor([blocks[start:stop] for blocks in move.blocks], device=keys.device).flatten()
-        records = layer.compressor.compress(*(_as_blocks(states, block_size) for states in (keys, values)))
+        lengths = move.lengths[start : start + step]
+        stop = at + sum(lengths)
+        keys, values = move.stream.slice(move.sinks + at, move.sinks + stop)
+        keys = _keys_to_pack(layer, move, at, stop, keys)
+        where = torch.tensor([blocks[start : start + step] for blocks in move.blocks], device=keys.device).flatten()
+        records = layer.compressor.compress(*(_as_blocks(states, lengths, block_size) for states in (keys, values)))
         layer.pool.records[where] = records
+        at = stop
 
 
-def _as_blocks(states: torch.Tensor, block_size: int) -> torch.Tensor:
+def _as_blocks(states: torch.Tensor, lengths: list[int], block_size: int) -> torch.Tensor:
     """[rows, heads, n, head_dim] -> [rows * blocks, heads, block_size, head_dim]; a short block repeats its last token,
     which moves no group's extremes."""
-    short = -states.shape[2] % block_size
-    if short:
-        states = torch.cat([states, states[:, :, -1:].expand(-1, -1, short, -1)], dim=2)
+    if any(length < block_size for length in lengths):
+        padded = []
+        for block in states.split(lengths, dim=2):
+            short = block_size - block.shape[2]
+            padded += [block, block[:, :, -1:].expand(-1, -1, short, -1)] if short else [block]
+        states = torch.cat(padded, dim=2)
     return states.unflatten(2, (-1, block_size)).transpose(1, 2).flatten(0, 1)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from ..memory import PeakMeter
 from ..modality import Modality, ModalityStream
 from .visibility import SightMemo
@@ -28,6 +30,7 @@ class Shared:
     stream: ModalityStream | None = None
     generated: Modality = Modality.TEXT
     _fitted: ModalityStream | None = None
+    _kinds: tuple[ModalityStream, torch.Tensor] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -42,7 +45,7 @@ class Shared:
 
     def tell(self, stream: ModalityStream | None) -> None:
         """Replace the stream."""
-        self.stream, self._fitted = stream, None
+        self.stream, self._fitted, self._kinds = stream, None, None
 
     def fitted(self, rows: int, columns: int) -> ModalityStream | None:
         """The stream of this many rows and columns, generated tokens included; None if nobody ever told it."""
@@ -51,3 +54,12 @@ class Shared:
         if self._fitted is None or self._fitted.shape != (rows, columns):  # the same for all layers of a step
             self._fitted = self.stream.fit(rows, columns, self.generated)
         return self._fitted
+
+    def kinds(self, rows: int, columns: int) -> torch.Tensor | None:
+        """The modality of every column, int8 [rows, columns] on the CPU; None if nobody ever told it."""
+        stream = self.fitted(rows, columns)
+        if stream is None or stream.modalities.device.type == "cpu":
+            return None if stream is None else stream.modalities
+        if self._kinds is None or self._kinds[0] is not stream:  # on a GPU each copy waits for the device
+            self._kinds = (stream, stream.modalities.cpu())
+        return self._kinds[1]

@@ -102,6 +102,9 @@ def show_bytes(count: float) -> str:
 
 
 def memory_rows(memory: MemoryReport) -> list[tuple[str, str]]:
-    """A cache's parts that hold anything, with their sizes."""
+    """A cache's parts that hold anything, with their sizes; then how much of it is empty places of short blocks."""
     parts = ("codes", "scales", "norms", "sinks", "residual", "slack", "other")
-    return [(part, show_bytes(getattr(memory, part))) for part in parts if getattr(memory, part)]
+    rows = [(part, show_bytes(getattr(memory, part))) for part in parts if getattr(memory, part)]
+    if memory.unfilled:
+        rows.append(("empty places of blocks, counted above", show_bytes(memory.unfilled)))
+    return rows

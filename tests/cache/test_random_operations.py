@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 
 from oscar_x import OscarConfig
 from oscar_x.cache import OscarCache
+from oscar_x.modality import Modality, ModalityStream
 
 SMALL = {"key_group_size": 8, "value_group_size": 8, "value_scale_rows": 16}
 SMALL |= {"sink_tokens": 3, "residual_length": 20, "block_size": 16}
@@ -25,6 +26,7 @@ SETTINGS = [
     OscarConfig(**SMALL),
     OscarConfig(**{**SMALL, "sink_tokens": 0, "residual_length": 0}, key_bits=3, token_norm="none", scale_bits=16),
     OscarConfig(**{**SMALL, "block_size": 32}, value_grouping="per_channel", token_norm="shared", norm_bits=16),
+    OscarConfig(**SMALL, modality_split=1.0, modality_split_run=6),
 ]
 HEADS, HEAD_DIM = 2, 16
 MOST_TOKENS = 400
@@ -61,6 +63,9 @@ class RowRules(RuleBasedStateMachine):
             # left padding: at least the last column is a token, as in generate()
             pads = data.draw(st.lists(st.integers(0, count - 1), min_size=len(rows), max_size=len(rows)), label="pads")
             flags = [[False] * pad + [True] * (count - pad) for pad in pads]
+        told = self.tell(cache, rows, flags) if data.draw(st.booleans(), label="told") else None
+        if told is None:
+            cache.expect_prompt(rows[0].columns + count)
         held, columns = [row.places for row in rows], rows[0].columns
         plain_mask = all(map(all, flags)) and all(len(places) == columns for places in held)
         mask = None if plain_mask else self.harness.causal_mask(held, flags, columns)
@@ -70,7 +75,8 @@ class RowRules(RuleBasedStateMachine):
             dense = cache.update(keys, values, 0)
         for index, row in enumerate(rows):
             new = list(torch.stack([keys[index], values[index]]).float()[:, :, flags[index]].unbind(2))
-            expected = row.forward(query[index].float(), new, flags[index], HEAD_DIM**-0.5)
+            kinds = None if told is None else [kind for kind in told[index] if kind != Modality.PADDING]
+            expected = row.forward(query[index].float(), new, flags[index], HEAD_DIM**-0.5, kinds)
             if self.attention == "oscar":
                 for column, one in expected.items():
                     # relative to the states: an average over many tokens is much smaller than what it averages
@@ -79,6 +85,20 @@ class RowRules(RuleBasedStateMachine):
             else:
                 assert dense[0].shape == (len(rows), HEADS, row.columns, HEAD_DIM)
                 assert torch.equal(dense[0][index, :, -count:], keys[index])
+
+    def tell(self, cache, rows, flags):
+        """Say what the new columns are, in runs of up to 30; returns it, a list for each row."""
+        generator = torch.Generator().manual_seed(self.seed)
+        kinds = torch.zeros(len(rows), len(flags[0]), dtype=torch.int8)
+        for row in kinds:
+            at = 0
+            while at < len(row):
+                kind, length = (int(torch.randint(most, (), generator=generator)) for most in (3, 30))
+                row[at : at + length + 1] = kind
+                at += length + 1
+        kinds[~torch.tensor(flags)] = int(Modality.PADDING)
+        cache.expect_prompt(rows[0].columns + kinds.shape[1], ModalityStream(kinds, (kinds > 0).int()))
+        return kinds.tolist()
 
     @rule(data=st.data(), share=st.floats(0, 1))
     def crop(self, data, share):

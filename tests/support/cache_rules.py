@@ -21,7 +21,7 @@ class CacheRules(RuleBasedStateMachine):
         cache, rows = self.pairs[self.pick(data)]
         cache.flush()
         for row in rows:
-            row.pack(0, partial=True)
+            row.pack(0, partial=True, split=True)
 
     @precondition(lambda self: len(self.pairs) < 3)
     @rule(data=st.data())
@@ -63,6 +63,7 @@ class CacheRules(RuleBasedStateMachine):
                 held = cache.layers[0].rows[index]
                 assert [place for span in held.spans for place in range(*span)] == row.places
                 assert (held.packed, held.residual) == (len(row.packed), len(row.residual))
+                assert held.lengths == [len(block) for block in row.blocks]
                 found = torch.stack(row_states(cache.layers[0], index))
                 if not row.places:
                     assert found.shape[2] == 0

@@ -6,6 +6,7 @@ A token is fp32 [2, num_key_value_heads, head_dim], its key and its value as att
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -28,9 +29,10 @@ class PlainRow:
     sinks: list[Tensor] = field(default_factory=list)
     blocks: list[list[Tensor]] = field(default_factory=list)
     residual: list[Tensor] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
 
     def copy(self) -> PlainRow:
-        lists = {name: list(getattr(self, name)) for name in ("places", "sinks", "residual")}
+        lists = {name: list(getattr(self, name)) for name in ("places", "sinks", "residual", "kinds")}
         return replace(self, blocks=[list(block) for block in self.blocks], **lists)
 
     @property
@@ -40,8 +42,9 @@ class PlainRow:
     def tokens(self) -> list[Tensor]:
         return [*self.sinks, *self.packed, *self.residual]
 
-    def append(self, tokens: list[Tensor], flags: list[bool]) -> None:
-        """New columns; those whose flag is set are the tokens."""
+    def append(self, tokens: list[Tensor], flags: list[bool], kinds: list[int] | None = None) -> None:
+        """New columns; those whose flag is set are the tokens. ``kinds``: the tokens' modalities, text if missing."""
+        self.kinds += [0] * len(tokens) if kinds is None else kinds
         self.places += [self.columns + index for index, flag in enumerate(flags) if flag]
         self.columns += len(flags)
         for token in tokens:
@@ -51,12 +54,38 @@ class PlainRow:
         if len(self.residual) >= self.settings.residual_length + self.settings.block_size:
             self.pack(self.settings.residual_length)
 
-    def pack(self, keep: int, partial: bool = False) -> None:
-        """Whole blocks while more than `keep` tokens stay behind; a last short one if asked for."""
-        size = self.settings.block_size
-        while len(self.residual) - keep >= size or (partial and len(self.residual) > keep):
+    def pack(self, keep: int, partial: bool = False, split: bool = False) -> None:
+        """Blocks while `keep` tokens stay behind, whole ones or up to where modalities meet; a last short one if asked
+        for."""
+        edges = self._edges() if split else []
+        while len(self.residual) > keep:
+            at = len(self.places) - len(self.residual)
+            size = min([self.settings.block_size, *(edge - at for edge in edges if edge > at)])
+            if size > len(self.residual) - keep:
+                if not partial:
+                    break
+                size = len(self.residual) - keep
             block, self.residual = self.residual[:size], self.residual[size:]
             self.blocks.append(self._quantized(block))
+
+    def _edges(self) -> list[int]:
+        """Tokens before which another modality begins among those that wait; short runs belong to their neighbours."""
+        if self.settings.modality_split is None:
+            return []
+        runs: list[list[int]] = []
+        for kind, run in groupby(self.kinds[len(self.places) - len(self.residual) :]):
+            length = len(list(run))
+            short = [one < self.settings.modality_split_run for one in (runs[-1][1] if runs else 0, length)]
+            if runs and (short[1] or short[0] or runs[-1][0] == kind):
+                # the longer-lived name: only a first run that was too short takes that of what follows
+                runs[-1] = [kind if short[0] else runs[-1][0], runs[-1][1] + length]
+            else:
+                runs.append([kind, length])
+        edges, at = [], len(self.places) - len(self.residual)
+        for _, length in runs[:-1]:
+            at += length
+            edges.append(at)
+        return edges
 
     def _quantized(self, block: list[Tensor]) -> list[Tensor]:
         """One block, compressed by itself and read back; the last token fills a short one up."""
@@ -82,7 +111,7 @@ class PlainRow:
                 self.blocks = [block for block in self.blocks if block]
             else:
                 self.sinks.pop()
-        self.places = self.places[:keep]
+        self.places, self.kinds = self.places[:keep], self.kinds[:keep]
 
     def attend(self, query: Tensor, tokens: list[Tensor], scaling: float) -> Tensor:
         """query [num_attention_heads, head_dim] over these tokens -> the same shape, by the textbook formula."""
@@ -92,7 +121,9 @@ class PlainRow:
         scores = torch.einsum("hd,htd->ht", query.double(), keys) * scaling
         return torch.einsum("ht,htd->hd", scores.softmax(-1), values).float()
 
-    def forward(self, queries: Tensor, new: list[Tensor], flags: list[bool], scaling: float) -> dict[int, Tensor]:
+    def forward(
+        self, queries: Tensor, new: list[Tensor], flags: list[bool], scaling: float, kinds: list[int] | None = None
+    ) -> dict[int, Tensor]:
         """A forward pass of len(flags) columns, queries [num_attention_heads, columns, head_dim]; returns the output
         of each column that is a token."""
         self.pack_due()
@@ -107,9 +138,9 @@ class PlainRow:
                 view.append([new[rank]], [True])
                 seen = view.tokens()
             outputs[column] = self.attend(queries[:, column], seen, scaling)
-        self.append(new, flags)
+        self.append(new, flags, kinds)
         if prompt:
-            self.pack(self.settings.residual_length)
+            self.pack(self.settings.residual_length, split=True)
         return outputs
 
 
