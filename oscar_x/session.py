@@ -113,13 +113,39 @@ class Session:
         """
         self.cache.save(path, notes={"session": json.dumps(vars(self.state))})
 
+    def add(self, media: Parts) -> None:
+        """Read more media (or text) now; the question about them comes later. So a video can be read as it arrives.
+
+        Raises:
+            MediaError: as OscarModel.chat; the session stays as it was.
+            ValueError: the conversation has outgrown the model; the session stays as it was.
+        """
+        parts, mark = parse_parts(media, self.model.media_limits, "media"), TextPart(_MARK, "mark")
+        if not self.state.started:
+            return self.read(parts, None)
+        if self.state.open_turn:
+            prompt = self._prompt([Message("user", (mark, *parts, mark))], marks=2)
+        else:
+            turns = [_OPENING, Message("assistant", (mark,)), Message("user", (*parts, mark))]
+            prompt = self._prompt(turns, marks=2)
+        self._check_room(prompt, 0)
+        self._take_in(_behind(prompt, self.state.tokens, self.cache.get_seq_length()))
+
     def read(self, parts: tuple[TextPart | MediaPart, ...], system: str | None) -> None:
         """Begin the first user turn: what the parts hold is read now, the question comes later."""
         opening = () if system is None else (Message("system", (TextPart(system, "system"),)),)
         turn = Message("user", (*parts, TextPart(_MARK, "mark")))
-        prompt = self._prompt([*opening, turn], before=True)
-        # a generation of one token reads the prompt as any other; the token itself is forgotten
-        self.model.generate(prompt, past_key_values=self.cache, max_new_tokens=1, do_sample=False)
+        self._take_in(self._prompt([*opening, turn], before=True))
+
+    def _take_in(self, prompt: Prompt) -> None:
+        """Read a prompt that ends in an open turn."""
+        restore = checkpoint(self.cache)
+        try:
+            # a generation of one token reads the prompt as any other; the token itself is forgotten
+            self.model.generate(prompt, past_key_values=self.cache, max_new_tokens=1, do_sample=False)
+        except BaseException:
+            restore()
+            raise
         self.state.tokens = prompt["input_ids"][0].tolist()
         self.state.open_turn = self.state.started = True
 
@@ -131,16 +157,16 @@ class Session:
             return self._prompt([Message("user", (mark, *parts))])
         return self._prompt([_OPENING, Message("assistant", (mark,)), Message("user", parts)])
 
-    def _prompt(self, messages: list[Message], before: bool = False) -> Prompt:
-        """Model inputs of what the messages hold behind the mark, or before it."""
+    def _prompt(self, messages: list[Message], before: bool = False, marks: int = 1) -> Prompt:
+        """Model inputs of what the messages hold behind the first mark, up to the second if any, or before it."""
         model = self.model
         check_parts(messages, model.adapter, model.processor, continues=self.state.started)
-        text = render(model.processor, model.adapter, messages, answer=not before)
+        text = render(model.processor, model.adapter, messages, answer=not before and marks == 1)
         marked = text.count(_MARK)
         if marked:
             text = text.split(_MARK)[0 if before else 1]
         parts = [part for message in messages for part in message.parts if isinstance(part, MediaPart)]
-        if marked > 1 or sum(map(text.count, placeholder_tokens(model.processor))) != len(parts):
+        if marked > marks or sum(map(text.count, placeholder_tokens(model.processor))) != len(parts):
             first = parts[0].where if parts else "question"
             raise MediaError(
                 f"{first}: the chat template does not put media where the question is; give them to new_session()"

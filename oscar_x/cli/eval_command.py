@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from oscar_x.cli.long_video import long_video
 from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Device, JsonFile, find_model
 from oscar_x.cli.output import counted_progress, open_console, working, write_json
 
@@ -92,6 +93,9 @@ def fidelity(
 
         for written in pareto_plot(report.rows, plot, report.title):
             console.print(f"wrote {written}", markup=False)
+
+
+eval_app.command(name="long-video")(long_video)
 
 
 def _read_profiles(paths: list[str]) -> dict[str, Profile]:
