@@ -65,4 +65,4 @@ def metered(cache: Cache) -> Cache:
 
 def peak_bytes(cache: Cache) -> int:
     """The most bytes that a cache from metered() held."""
-    return cache.memory().peak if isinstance(cache, OscarCache) else cache.peak  # type: ignore[attr-defined]
+    return cache.memory().peak if isinstance(cache, OscarCache) else cache.peak

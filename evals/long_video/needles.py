@@ -43,15 +43,15 @@ def needle_clip(kind: str, seconds: float, depth: float, number: int, *, seed: i
         raise ValueError(f"seconds={seconds} is not allowed; use at least {LEAST_EVENTS * SECONDS:.0f}")
     place = round(depth * (length - 1))
     rng = np.random.default_rng([seed, NEEDLES.index(kind), length, place, int(heard), number])
-    events = needle_events(rng, kind, length, place)
+    events = needle_events(rng, kind, length, place, heard)
     name = f"needle-{kind}-{length}-{place}-{'heard' if heard else 'silent'}-{seed}-{number}"
     return make_clip(name, events, rng, (needle_question(name, kind, events[place]),), heard)
 
 
-def needle_events(rng: np.random.Generator, kind: str, length: int, place: int) -> list[Event]:
+def needle_events(rng: np.random.Generator, kind: str, length: int, place: int, heard: bool = True) -> list[Event]:
     """Events of which the one at `place` is a needle and no other resembles it."""
     for _ in count():
-        events = draw_events(rng, "held-out", length, needle=kind != "audio")
+        events = draw_events(rng, "held-out", length, kind != "audio", heard)
         found = [index for index, event in enumerate(events) if is_needle(event, kind)]
         if len(found) == 1:
             events.insert(place, events.pop(found[0]))
@@ -59,11 +59,11 @@ def needle_events(rng: np.random.Generator, kind: str, length: int, place: int) 
     raise AssertionError("unreachable")
 
 
-def filler_events(rng: np.random.Generator, length: int) -> list[Event]:
+def filler_events(rng: np.random.Generator, length: int, heard: bool = True) -> list[Event]:
     """Events among which there is no needle of any kind."""
     kept: list[Event] = []
     while len(kept) < length:
-        drawn = draw_events(rng, "held-out", max(length, LEAST_EVENTS))
+        drawn = draw_events(rng, "held-out", max(length, LEAST_EVENTS), heard=heard)
         kept += [event for event in drawn if not any(is_needle(event, kind) for kind in NEEDLES)]
     return kept[:length]
 
@@ -112,11 +112,13 @@ def stream_clips(seconds: float, chunk: float, *, seed: int = 0, heard: bool = T
         raise ValueError(f"chunk={chunk} is not allowed; use at least {LEAST_EVENTS * SECONDS:.0f} seconds")
     rng = np.random.default_rng([seed, total, length, int(heard)])
     for index, start in enumerate(range(0, total, length)):
-        events = filler_events(rng, min(length, total - start))
+        events = filler_events(rng, min(length, total - start), heard)
         name, questions = f"stream-{seed}-{index}", []
         if not index:
             for place, kind in enumerate(("visual", "audio") if heard else ("visual",)):
-                needle = next(event for event in needle_events(rng, kind, LEAST_EVENTS, 0) if is_needle(event, kind))
+                needle = next(
+                    event for event in needle_events(rng, kind, LEAST_EVENTS, 0, heard) if is_needle(event, kind)
+                )
                 events[place] = needle
                 questions.append(needle_question(name, kind, needle))
         yield make_clip(name, events, rng, tuple(questions), heard)

@@ -188,7 +188,7 @@ def measure(model: OscarModel, contender: Contender, reading: Reading, seconds: 
     start = time.perf_counter()
     prefill(model, cache, reading)
     if isinstance(cache, MeteredCache) and contender.method.packs:
-        cache.inner.flush()  # type: ignore[attr-defined]  # peers wait with packing until the next tokens come
+        cache.inner.flush()  # peers wait with packing until the next tokens come
     steady = cache_bytes(cache)
     token = ask(model, cache, reading).argmax()[None, None]
     wait(device)
