@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from ..calibration.passage import Passage, text_passage
+from ..prompts import tokenizer_of
 from .corpus import token_sequences
 from .fidelity_report import FidelityReport, MethodScores
 from .method import Method
-from .methods import FULL, all_methods, choose_methods
-from .phases import Scores, continuation_logits, fill, record_prefix, score_method
+from .methods import all_methods, choose_methods
+from .phases import Scores, score_passage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,50 +56,71 @@ def run_fidelity(
         ValueError: an unknown method, a text that is too short, or more tokens than the model has positions for.
         RuntimeError: a method whose packed tokens were never read.
     """
-    hf_model, tokenizer, key_biases = _unwrap(model)
-    for profile in (profiles or {}).values():
-        profile.check(hf_model.config)
-    chosen, skipped = choose_methods(methods, all_methods(key_biases, profiles))
+    chosen, skipped = methods_for(model, methods, profiles)
+    hf_model, tokenizer = model if isinstance(model, tuple) else (model.generator, tokenizer_of(model.processor))
     _check_positions(hf_model, prefix + continuation)
-    batches = token_sequences(text, tokenizer, sequences, prefix + continuation + 1)
+    tokens = token_sequences(text, tokenizer, sequences, prefix + continuation + 1)
+    settings = {"prefix": prefix, "continuation": continuation, "text": text_name, "skipped": skipped}
+    passages = [text_passage(sequence, prefix) for sequence in tokens]
+    return score_passages(hf_model, passages, chosen, settings, seed, model_name, progress)
+
+
+def score_passages(
+    model: PreTrainedModel,
+    passages: Sequence[Passage],
+    methods: list[Method],
+    settings: dict[str, Any],
+    seed: int = 0,
+    model_name: str = "",
+    progress: Progress | None = None,
+) -> FidelityReport:
+    """Every method on every passage.
+
+    Args:
+        model: the transformers model that generates text.
+        settings: what else the report says of the run.
+        seed: of the bootstrap intervals.
+        model_name, progress: as for run_fidelity.
+
+    Raises:
+        RuntimeError: a method whose packed tokens were never read.
+    """
     report = progress or (lambda done, total, what: None)
-    collected: dict[str, list[Scores]] = {method.name: [] for method in chosen}
-    steps = len(chosen) + 1
-    for index, tokens in enumerate(batches):
-        note = _stepper(report, index * steps, sequences * steps, f"sequence {index + 1} of {sequences}")
-        for method, scores in _score_sequence(hf_model, chosen, tokens, prefix, note):
+    collected: dict[str, list[Scores]] = {method.name: [] for method in methods}
+    steps, count = len(methods) + 1, len(passages)
+    for index, passage in enumerate(passages):
+        note = _stepper(report, index * steps, count * steps, f"sequence {index + 1} of {count}")
+        for method, scores in score_passage(model, methods, passage, note):
             collected[method.name].append(scores)
-    report(sequences * steps, sequences * steps, "done")
+    report(count * steps, count * steps, "done")
     return FidelityReport(
-        model=model_name or hf_model.config.name_or_path or type(hf_model).__name__,
+        model=model_name or model.config.name_or_path or type(model).__name__,
         settings={
-            "sequences": sequences,
-            "prefix": prefix,
-            "continuation": continuation,
+            "sequences": count,
+            **settings,
             "residual_length": 0,
             "seed": seed,
-            "text": text_name,
-            "dtype": str(hf_model.dtype).removeprefix("torch."),
-            "device": str(hf_model.device),
-            "skipped": skipped,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
         },
-        methods=[MethodScores(method, collected[method.name], seed) for method in chosen],
+        methods=[MethodScores(method, collected[method.name], seed) for method in methods],
     )
 
 
-@torch.no_grad()
-def _score_sequence(
-    model: PreTrainedModel, methods: list[Method], tokens: torch.Tensor, prefix: int, note: Callable[[str], None]
-) -> list[tuple[Method, Scores]]:
-    note("full cache")
-    states = record_prefix(model, tokens[:prefix])
-    full = fill(FULL.new_cache(model), states)
-    reference = continuation_logits(model, full, tokens[prefix:-1]).log_softmax(dim=-1)
-    scored = []
-    for method in methods:
-        note(method.label)
-        scored.append((method, score_method(model, method, states, tokens[prefix:], reference)))
-    return scored
+def methods_for(
+    model: Subject, names: Sequence[str] | None, profiles: Mapping[str, Profile] | None = None
+) -> tuple[list[Method], dict[str, str]]:
+    """The methods of these names for a model, and the reasons why others cannot run.
+
+    Raises:
+        ProfileError: a profile for another model.
+        ValueError: an unknown method.
+    """
+    config = (model[0] if isinstance(model, tuple) else model.model).config
+    for profile in (profiles or {}).values():
+        profile.check(config)
+    key_biases = None if isinstance(model, tuple) else model.key_biases or None
+    return choose_methods(names, all_methods(key_biases, profiles))
 
 
 def _stepper(report: Progress, done: int, total: int, where: str) -> Callable[[str], None]:
@@ -109,12 +130,6 @@ def _stepper(report: Progress, done: int, total: int, where: str) -> Callable[[s
         report(next(steps), total, f"{where}: {what}")
 
     return note
-
-
-def _unwrap(model: Subject) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Any]:
-    if isinstance(model, tuple):
-        return (*model, None)
-    return model.model, getattr(model.processor, "tokenizer", model.processor), model.key_biases or None
 
 
 def _check_positions(model: PreTrainedModel, tokens: int) -> None:

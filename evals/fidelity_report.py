@@ -16,6 +16,8 @@ from .phases import Scores
 from .stats import Interval, exp_mean_interval, mean_interval, paired_ratio
 
 METRICS = ("nll", "kl", "top1")
+# of conversations: of the tokens of answers alone
+ANSWER_METRICS = ("answer_kl", "answer_top1")
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,16 @@ class MethodScores:
     seed: int
 
     def samples(self, metric: str) -> list[float]:
-        """One number for each sequence: "nll", "kl" or "top1"."""
-        if metric not in METRICS:
-            raise ValueError(f"metric={metric!r} is not allowed; choose one of {', '.join(METRICS)}")
+        """One number for each sequence: one of METRICS, or of ANSWER_METRICS where every sequence has answers."""
+        if metric not in self.metrics:
+            raise ValueError(f"metric={metric!r} is not allowed; choose one of {', '.join(self.metrics)}")
         return [getattr(score, metric) for score in self.scores]
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """What was measured of every sequence."""
+        answered = all(score.answer_kl is not None for score in self.scores)
+        return (*METRICS, *ANSWER_METRICS) if answered else METRICS
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -38,11 +46,8 @@ class MethodScores:
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        return {
-            "perplexity": exp_mean_interval(self.samples("nll"), seed=self.seed),
-            "kl": mean_interval(self.samples("kl"), seed=self.seed),
-            "top1": mean_interval(self.samples("top1"), seed=self.seed),
-        }
+        means = {m: mean_interval(self.samples(m), seed=self.seed) for m in self.metrics if m != "nll"}
+        return {"perplexity": exp_mean_interval(self.samples("nll"), seed=self.seed), **means}
 
     def row(self) -> dict[str, Any]:
         """Plain JSON types; intervals are 95% bootstrap intervals over sequences."""
@@ -56,7 +61,7 @@ class MethodScores:
         for name, interval in self.intervals.items():
             row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
         row["packed_reads"] = sum(score.packed_reads for score in self.scores)
-        row["samples"] = {metric: self.samples(metric) for metric in METRICS}
+        row["samples"] = {metric: self.samples(metric) for metric in self.metrics}
         return row
 
 
@@ -85,7 +90,10 @@ class FidelityReport:
     @property
     def title(self) -> str:
         s = self.settings
-        return f"{self.model}: {s['sequences']} sequences, {s['prefix']} tokens compressed, {s['continuation']} scored"
+        what, about = ("conversations", "about ") if "conversations" in s else ("sequences", "")
+        return (
+            f"{self.model}: {s['sequences']} {what}, {about}{s['prefix']} tokens compressed, {s['continuation']} scored"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {"model": self.model, "settings": self.settings, "rows": self.rows}
@@ -95,18 +103,23 @@ class FidelityReport:
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     def table(self) -> Table:
-        """One line a method, narrow enough for 80 columns; after each figure half the width of its interval."""
+        """One line a method, narrow enough for 80 columns; after each figure half the width of its interval.
+
+        Of conversations it shows the KL on answers in place of perplexity.
+        """
         look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": 0, "min_width": 79}
         table = Table(title=self.title, title_justify="left", title_style="bold", **look)
         table.add_column("method", no_wrap=True)
-        for column in ("bits", "ratio", "perplexity", "KL to full", "top-1 %", "reads"):
+        answers = all("answer_kl" in row for row in self.rows)
+        first = "KL on answers" if answers else "perplexity"
+        for column in ("bits", "ratio", first, "KL to full", "top-1 %", "reads"):
             table.add_column(column, justify="right", no_wrap=True)
         for row in self.rows:
             table.add_row(
                 row["label"],
                 f"{row['bits_per_element']:.2f}",
                 f"{row['compression']:.2f}x",
-                _with_interval(row, "perplexity", 1),
+                _with_interval(row, "answer_kl", 3) if answers else _with_interval(row, "perplexity", 1),
                 _with_interval(row, "kl", 3),
                 _with_interval(row, "top1", 1, scale=100),
                 f"{row['packed_reads'] / 1e6:.1f}M",

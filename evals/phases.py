@@ -5,94 +5,90 @@ A plain generate() would take its first token from full-precision prefill and sh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ..cache.handle import KVHandle
+from ..calibration.passage import Passage
+from ..calibration.replay import States, context_states, continuation_logits, fill
 from .method import Footprint, Method
-
-States = dict[int, tuple[torch.Tensor, torch.Tensor]]
-
-
-class PrefixRecorder(DynamicCache):
-    """A full cache that remembers the keys and values of every layer as the model hands them over.
-
-    Sliding-window layers keep only their window; what they were given is needed whole to feed other caches.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__(config=model.config)
-        self.states: States = {}
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        self.states[layer_idx] = (key_states, value_states)
-        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+from .methods import FULL
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one sequence: means over its scored tokens, in nats where logarithmic."""
+    """Of one sequence: means over its scored tokens, in nats where logarithmic.
+
+    Attributes:
+        nll, kl, top1: over all scored tokens.
+        packed_reads: packed tokens read for them.
+        footprint: of what was compressed.
+        answer_kl, answer_top1: over the tokens of answers alone; None where there are none.
+    """
 
     nll: float
     kl: float
     top1: float
     packed_reads: int
     footprint: Footprint
+    answer_kl: float | None = None
+    answer_top1: float | None = None
 
 
-def record_prefix(model: PreTrainedModel, prefix: torch.Tensor) -> States:
-    """Keys and values of a prefix, int64 [tokens], from one forward pass.
+@torch.no_grad()
+def score_passage(
+    model: PreTrainedModel, methods: list[Method], passage: Passage, note: Callable[[str], None]
+) -> list[tuple[Method, Scores]]:
+    """Read the context once, and score the continuation against it in a cache of every method.
 
-    Prefill attention is exact for every method, so the same states serve them all.
+    Args:
+        model: the transformers model that generates text.
+        note: called with what comes next: the full cache, then every method.
+
+    Raises:
+        RuntimeError: a method whose packed tokens were never read.
     """
-    recorder = PrefixRecorder(model)
-    model(prefix[None].to(model.device), past_key_values=recorder, use_cache=True, logits_to_keep=1)
-    return recorder.states
-
-
-def continuation_logits(model: PreTrainedModel, cache: Cache, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits fp32 [tokens, vocabulary] of tokens that follow what the cache holds, in one forward pass."""
-    return model(tokens[None].to(model.device), past_key_values=cache, use_cache=True).logits[0].float()
-
-
-def fill(cache: Cache, states: States) -> Cache:
-    """Give recorded states to an empty cache."""
-    for layer, (keys, values) in states.items():
-        taken, _ = cache.update(keys, values, layer)
-        if isinstance(taken, KVHandle):
-            # attention "oscar" stores new states when it attends; here nothing attends
-            taken.layer.append(keys, values, None)
-    return cache
+    note("full cache")
+    states = context_states(model, passage)
+    full = fill(FULL.new_cache(model), states)
+    reference = continuation_logits(model, full, passage.continuation[:-1], passage.run_positions).log_softmax(dim=-1)
+    scored = []
+    for method in methods:
+        note(method.label)
+        scored.append((method, score_method(model, method, states, passage, reference)))
+    return scored
 
 
 def score_method(
-    model: PreTrainedModel, method: Method, states: States, tokens: torch.Tensor, reference: torch.Tensor
+    model: PreTrainedModel, method: Method, states: States, passage: Passage, reference: torch.Tensor
 ) -> Scores:
-    """Compress a prefix with one method and score the continuation.
+    """Compress a context with one method and score the continuation.
 
     Args:
-        states: of the prefix, from record_prefix.
-        tokens: int64 [n + 1]: n tokens to run and, shifted by one, the n labels.
-        reference: log-probabilities fp32 [n, vocabulary] of the same tokens with the full cache.
+        states: of the context.
+        passage: its continuation's last token is only a label.
+        reference: log-probabilities fp32 [n - 1, vocabulary] of the same tokens with the full cache.
 
     Raises:
         RuntimeError: no packed token was read, so the numbers would not be the method's.
     """
-    cache = fill(method.new_cache(model), states)
+    cache = fill(method.new_cache(model), states, passage.stream)
     if method.packs:
         cache.flush()
     footprint = method.footprint(cache)
-    log_probs = continuation_logits(model, cache, tokens[:-1]).log_softmax(dim=-1)
+    logits = continuation_logits(model, cache, passage.continuation[:-1], passage.run_positions)
     reads = cache.packed_reads if method.packs else 0
     if method.packs and not reads:
         raise RuntimeError(f"method {method.name} read no packed tokens: its scores would be those of exact states")
-    nll, kl, top1 = compare_logits(log_probs, reference, tokens[1:].to(log_probs.device))
-    return Scores(nll, kl, top1, reads, footprint)
+    log_probs, labels = logits.log_softmax(dim=-1), passage.continuation[1:].to(logits.device)
+    whole = compare_logits(log_probs, reference, labels)
+    if passage.answers is None or not bool(passage.answers[1:].any()):
+        return Scores(*whole, reads, footprint)
+    said = passage.answers[1:].to(logits.device)
+    _, kl, top1 = compare_logits(log_probs[said], reference[said], labels[said])
+    return Scores(*whole, reads, footprint, kl, top1)
 
 
 def compare_logits(

@@ -22,10 +22,10 @@ from transformers import Cache, DynamicCache
 import oscar_x
 
 from ...cache import OscarCache
+from ...calibration.replay import StatesRecorder, fill
 from ...config import PRESETS
 from ...memory import MemoryReport
 from ...model import OscarModel
-from ..phases import PrefixRecorder, fill
 from ..stats import Interval, mean_interval
 from .build import build_checkpoint
 from .episodes import Episode, episodes
@@ -109,7 +109,7 @@ def _contexts(model: OscarModel, episode: Episode, presets: Sequence[str]) -> di
 
     Attention over a prompt is exact whatever the cache, so its states are computed once.
     """
-    recorder = PrefixRecorder(model.model)
+    recorder = StatesRecorder(model.model.config)
     model.model(**episode.inputs, past_key_values=recorder, logits_to_keep=1)
     caches: dict[str, Cache] = {FULL: fill(DynamicCache(config=model.model.config), recorder.states)}
     for name in presets:

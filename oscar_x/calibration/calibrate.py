@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
 
 from ..cache.cache import ATTENTION_NAME
 from ..cache.serialize import model_signature
@@ -18,9 +14,10 @@ from ..config import CALIBRATION
 from ..profile import Measured, Profile
 from .candidates import Candidates
 from .choose import Option, choose, pareto
-from .data import sequences_of
+from .data import passages_of
 from .divergence import measure
 from .options import all_options
+from .passage import hash_passages
 from .recording import Recording, compressible_layers, record
 
 if TYPE_CHECKING:
@@ -51,12 +48,15 @@ def calibrate(
     Args:
         model: a loaded model that compresses; what its settings say is calibrated from, and kept where nothing is
             chosen.
-        data: a text, token ids [tokens], or a list of these.
+        data: a text, token ids [tokens], a conversation, or a list of these. A conversation is a mapping of "messages"
+            (media and earlier turns as chat() takes them), "question" and "answer", or "turns" of these; or a list of
+            messages that ends in a question, or in one and its answer. Its messages are compressed; questions and
+            answers read them, the model's own answers where there are none.
         bits_budget: bits an element of the compressed layers, tokens kept exact counted, at a context of ``prefix``
-            tokens. By default what the model's settings take.
+            tokens, or of the shortest conversation. By default what the model's settings take.
         kl_target: instead, the mean KL in nats that must not be exceeded on the data, at as few bits as possible.
         sequences: cut from each text, spread evenly over it.
-        prefix, continuation: tokens of a sequence that are compressed, and that read them.
+        prefix, continuation: tokens of a text's sequence that are compressed, and that read them.
         candidates: what to choose from.
         seed: of the tokens drawn to learn what moves the logits.
         progress: called with what is done, what there is in all, and what is going on.
@@ -64,15 +64,16 @@ def calibrate(
     Raises:
         ValueError: a budget or target that is not allowed or cannot be met; data of another kind, or too short; a model
             that does not compress, or was loaded with an attention of the caller's.
+        MediaError: as OscarModel.chat.
     """
     _check_target(bits_budget, kl_target)
     _check_model(model)
-    tokens = sequences_of(model, data, sequences, prefix, continuation)
+    passages = passages_of(model, data, sequences, prefix, continuation)
     report = progress or (lambda done, total, what: None)
     recordings = []
-    for number, sequence in enumerate(tokens):
-        report(number, len(tokens), f"reading sequence {number + 1} of {len(tokens)}")
-        recordings.append(record(model, sequence, prefix, CALIBRATION.draws, seed))
+    for number, passage in enumerate(passages):
+        report(number, len(passages), f"reading sequence {number + 1} of {len(passages)}")
+        recordings.append(record(model, passage, CALIBRATION.draws, seed))
     before = measure(model, recordings, model.settings, model.key_biases)
     options = all_options(
         recordings,
@@ -92,7 +93,7 @@ def calibrate(
         settings=settings,
         signature=model_signature(model.model.config),
         model_type=model.model.config.get_text_config(decoder=True).model_type,
-        data_hash=_hash(tokens),
+        data_hash=hash_passages(passages),
         library_version=version("oscar-x"),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         target={name: float(before.bits_per_element if value is None else value) for name, value in target.items()},
@@ -159,11 +160,3 @@ def _check_model(model: OscarModel) -> None:
         )
     if not compressible_layers(model):
         raise ValueError("no layer of the model can be compressed, so there is nothing to calibrate")
-
-
-def _hash(sequences: Sequence[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for sequence in sequences:
-        digest.update(f"{tuple(sequence.shape)}".encode())
-        digest.update(sequence.to(torch.int64).cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

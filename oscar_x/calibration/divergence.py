@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..cache import OscarCache
-from ..cache.handle import KVHandle
 from ..cache_settings import CacheSettings
 from ..profile import Measured
 from .options import bits_per_element
 from .recording import Recording
+from .replay import continuation_logits, fill
 
 if TYPE_CHECKING:
     from ..key_bias import KeyBias
@@ -28,13 +28,11 @@ def measured_kl(
     prefix behind those kept exact is compressed."""
     whole = settings.map(lambda own: replace(own, residual_length=0))
     cache = OscarCache(model.generator.config, whole, key_biases=biases)
-    for layer, states in recording.states.items():
-        taken, _ = cache.update(*states, layer)
-        if isinstance(taken, KVHandle):  # attention "oscar" stores states when it attends; here nothing attends
-            taken.layer.append(*states, None)
+    fill(cache, recording.states, recording.stream)
     cache.flush()
-    tokens = recording.continuation[None]
-    found = model.generator(tokens, past_key_values=cache, use_cache=True).logits[0].float().log_softmax(dim=-1)
+    passage = recording.passage
+    logits = continuation_logits(model.generator, cache, passage.continuation, passage.positions)
+    found = logits.log_softmax(dim=-1)
     if not cache.packed_reads:
         raise RuntimeError("no packed token was read, so nothing was measured")
     return float(torch.nn.functional.kl_div(found, recording.reference, reduction="batchmean", log_target=True))

@@ -17,11 +17,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from ..cache.handle import WatchedStates
 from ..cache.plan import plan_layers
 from ..config import OscarConfig
+from ..modality import ModalityStream
+from .passage import Passage
+from .replay import States, context_states, continuation_logits
 
 if TYPE_CHECKING:
     from ..model import OscarModel
-
-States = dict[int, tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -45,34 +46,30 @@ class Attention:
 
 @dataclass
 class Recording:
-    """One sequence.
+    """One passage.
 
     Attributes:
         states: keys and values of the prefix that the model handed over, [1, num_key_value_heads, prefix, head_dim],
             of every layer.
         attention: of compressed layers.
-        prefix: tokens of the prefix.
-        continuation: the tokens behind it, int64 [n].
+        passage: what was read.
         reference: log-probabilities with the exact prefix, fp32 [n, vocabulary].
     """
 
     states: States
     attention: dict[int, Attention]
-    prefix: int
-    continuation: Tensor
+    passage: Passage
     reference: Tensor
 
+    @property
+    def prefix(self) -> int:
+        """Tokens of the prefix."""
+        return self.passage.prefix
 
-class _StatesRecorder(DynamicCache):
-    """A full cache that remembers what it is given; sliding layers keep only their window."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config=config)
-        self.states: States = {}
-
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        self.states[layer_idx] = (key_states.detach(), value_states.detach())
-        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+    @property
+    def stream(self) -> ModalityStream:
+        """What every token of the prefix is."""
+        return self.passage.stream
 
 
 class _Watched(WatchedStates):
@@ -114,33 +111,30 @@ def compressible_layers(model: OscarModel) -> list[int]:
     return [plan.index for plan in plan_layers(model.generator.config, OscarConfig()) if plan.compressed]
 
 
-def record(model: OscarModel, tokens: Tensor, prefix: int, draws: int, seed: int) -> Recording:
-    """Read a sequence.
+def record(model: OscarModel, passage: Passage, draws: int, seed: int) -> Recording:
+    """Read a passage.
 
     Args:
-        tokens: int64 [prefix + n].
         draws: tokens drawn at each position from the model's own distribution; the mean square of their gradients is
             the diagonal of its Fisher matrix, which turns errors into KL.
         seed: of the draws.
     """
     module = model.generator
-    tokens = tokens.to(module.device)
-    config, layers = module.config, compressible_layers(model)
+    layers = compressible_layers(model)
+    states = context_states(module, passage)
+    cache = _WatchingCache(module.config, set(layers))
     with torch.no_grad():
-        recorder = _StatesRecorder(config)
-        module(tokens[None, :prefix], past_key_values=recorder, use_cache=True, logits_to_keep=1)
-        cache = _WatchingCache(config, set(layers))
-        for index, states in recorder.states.items():
-            DynamicCache.update(cache, *states, index)
+        for index, held in states.items():
+            DynamicCache.update(cache, *held, index)
     with torch.enable_grad():
-        logits = module(tokens[None, prefix:], past_key_values=cache, use_cache=True).logits[0].float()
+        logits = continuation_logits(module, cache, passage.continuation, passage.positions)
         gradients = _gradients(logits, [cache.watched[index].probe for index in layers], draws, seed)
     attention = {}
     for index, gradient in zip(layers, gradients, strict=True):
         watched = cache.watched[index]
         keys, values = watched.keys.detach()[0].float(), watched.values.detach()[0].float()
         attention[index] = Attention(watched.query.float(), keys, values, watched.scaling, gradient)
-    return Recording(recorder.states, attention, prefix, tokens[prefix:], logits.detach().log_softmax(dim=-1))
+    return Recording(states, attention, passage, logits.detach().log_softmax(dim=-1))
 
 
 def _gradients(logits: Tensor, probes: list[Tensor], draws: int, seed: int) -> list[Tensor]:

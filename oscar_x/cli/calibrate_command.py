@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oscar_x.cli.options import Device, ModelArgument, Preset, find_model
+from oscar_x.cli.options import Conversations, Device, ModelArgument, Preset, find_model
 from oscar_x.cli.output import counted_progress, make_table, open_console, working
 from oscar_x.config import CALIBRATION, DEFAULT_PRESET
 
@@ -27,9 +27,10 @@ def calibrate(
             "--text",
             metavar="FILE",
             help="python-reference, kjv, or a UTF-8 file; may be given several times.",
-            show_default="python-reference",
+            show_default="python-reference, where there are no conversations",
         ),
     ] = None,
+    conversations: Conversations = None,
     bits: Annotated[
         float | None,
         typer.Option("--bits", help="Bits an element that must not be exceeded.", show_default="what the preset takes"),
@@ -39,8 +40,14 @@ def calibrate(
         typer.Option("--kl", help="Instead: KL that must not be exceeded, in nats.", show_default=False),
     ] = None,
     sequences: Annotated[
-        int, typer.Option("--sequences", min=1, help="Token sequences cut from each text.")
-    ] = CALIBRATION.sequences,
+        int | None,
+        typer.Option(
+            "--sequences",
+            min=1,
+            help="Sequences cut from each text, or conversations.",
+            show_default=f"{CALIBRATION.sequences} of a text, all of a file of conversations, 16 of generated ones",
+        ),
+    ] = None,
     prefix: Annotated[int, typer.Option("--prefix", min=1, help="Tokens that are compressed.")] = CALIBRATION.prefix,
     continuation: Annotated[
         int, typer.Option("--continuation", min=1, help="Tokens that read them.")
@@ -53,10 +60,8 @@ def calibrate(
     console = open_console(None)
     _check_target(out, bits, kl)
     path = find_model(model)
-    with working(console, "Reading the text"):
-        from oscar_x.evals.corpus import DEFAULT_TEXT, load_text
-
-        texts = [load_text(name) for name in text or [DEFAULT_TEXT]]
+    with working(console, "Reading the data"):
+        data = _read_data(text, conversations, sequences)
         from oscar_x.source import resolve_source
     with working(console, f"Loading {model}", downloads=not resolve_source(path).local):
         from oscar_x.calibration import calibrate as run
@@ -66,10 +71,10 @@ def calibrate(
     with counted_progress(console) as progress:
         profile = run(
             loaded,
-            texts,
+            data,
             bits_budget=bits,
             kl_target=kl,
-            sequences=sequences,
+            sequences=sequences or CALIBRATION.sequences,
             prefix=prefix,
             continuation=continuation,
             seed=seed,
@@ -79,9 +84,17 @@ def calibrate(
     console.print(_table(loaded, profile))
     console.print(
         f"before ({preset}): {profile.before.bits_per_element:.3f} bits, KL {profile.before.kl:.4f}; "
-        f"after: {profile.after.bits_per_element:.3f} bits, KL {profile.after.kl:.4f}, both on this text"
+        f"after: {profile.after.bits_per_element:.3f} bits, KL {profile.after.kl:.4f}, both on this data"
     )
     console.print(f"wrote {out}", markup=False)
+
+
+def _read_data(texts: list[str] | None, conversations: str | None, count: int | None) -> list[Any]:
+    from oscar_x.evals.conversations import load_conversations
+    from oscar_x.evals.corpus import DEFAULT_TEXT, load_text
+
+    asked = [] if conversations is None else load_conversations(conversations, count, split="train")
+    return [*(load_text(name) for name in texts or ([] if asked else [DEFAULT_TEXT])), *asked]
 
 
 def _check_target(out: str, bits: float | None, kl: float | None) -> None:

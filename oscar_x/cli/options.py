@@ -68,6 +68,16 @@ JsonFile = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the results as JSON; - is standard output.", show_default=False),
 ]
 
+Conversations = Annotated[
+    str | None,
+    typer.Option(
+        "--conversations",
+        metavar="FILE",
+        help="Conversations with media: a JSONL file (docs/calibration.md), or embedded-vlm for that model's own.",
+        show_default=False,
+    ),
+]
+
 _FILE = {"metavar": "FILE", "show_default": False}
 Images = Annotated[Files, typer.Option("--image", help="A picture to ask about; may be given several times.", **_FILE)]
 Videos = Annotated[Files, typer.Option("--video", help="A video to ask about; may be given several times.", **_FILE)]

@@ -9,7 +9,7 @@ import torch
 
 import oscar_x
 from oscar_x.calibration import Candidates
-from oscar_x.calibration.data import sequences_of
+from oscar_x.calibration.data import passages_of
 from oscar_x.calibration.divergence import measure
 from oscar_x.calibration.recording import record
 from oscar_x.evals.corpus import load_text
@@ -93,7 +93,7 @@ def test_the_model_stays_as_it_was(llama):
         (TEXT, {"prefix": 0}, "prefix=0 is not allowed; use a whole number of at least 1"),
         (TEXT, {"prefix": 5000}, "prefix [+] continuation = 5016 tokens, but the model reads 4096"),
         (TEXT[:50], {}, r"data\[0\] has 50 tokens; 1 sequences of 112 need 112"),
-        ([TEXT, 3], {}, r"data\[1\] is int; give a text or token ids"),
+        ([TEXT, 3], {}, r"data\[1\] is int; give a text, token ids"),
         ([], {}, "data is list; give a text, token ids"),
         (torch.zeros(500), {}, r"data\[0\] is torch.float32 \[500\]; token ids are whole numbers"),
     ],
@@ -116,7 +116,7 @@ def test_at_equal_bits_a_trained_model_loses_less(smollm2):
     profile = oscar_x.calibrate(smollm2, load_text("python-reference"), sequences=1, prefix=512, continuation=64)
     assert profile.after.bits_per_element <= profile.before.bits_per_element
     assert profile.after.kl < 0.75 * profile.before.kl
-    tokens = sequences_of(smollm2, load_text("kjv"), 2, 512, 64)
-    held_out = [record(smollm2, sequence, 512, draws=1, seed=0) for sequence in tokens]
+    passages = passages_of(smollm2, load_text("kjv"), 2, 512, 64)
+    held_out = [record(smollm2, passage, draws=1, seed=0) for passage in passages]
     before, after = (measure(smollm2, held_out, settings, {}) for settings in (smollm2.settings, profile.settings))
     assert after.kl < 0.85 * before.kl

@@ -10,6 +10,7 @@ import torch
 from oscar_x import PRESETS, CacheSettings, OscarConfig
 from oscar_x.calibration.divergence import measured_kl
 from oscar_x.calibration.errors import attention_output, logit_effect, stored
+from oscar_x.calibration.passage import text_passage
 from oscar_x.calibration.recording import Attention, record
 from oscar_x.evals.corpus import load_text, token_sequences
 
@@ -19,7 +20,7 @@ PREFIX, CONTINUATION = 256, 32
 @pytest.fixture(scope="module")
 def recording(smollm2):
     tokens = token_sequences(load_text("kjv"), smollm2.processor, 1, PREFIX + CONTINUATION)[0]
-    return record(smollm2, tokens, PREFIX, draws=4, seed=0)
+    return record(smollm2, text_passage(tokens, PREFIX), draws=4, seed=0)
 
 
 def ranks(values):
@@ -57,7 +58,7 @@ def test_exact_states_cost_nothing(recording):
 def test_watching_does_not_change_the_model(smollm2, recording):
     from transformers import DynamicCache
 
-    tokens = recording.continuation
+    tokens = recording.passage.continuation
     cache = DynamicCache(config=smollm2.model.config)
     for layer, states in recording.states.items():
         cache.update(*states, layer)

@@ -23,7 +23,7 @@ def test_a_profile_that_the_fidelity_eval_runs(oscar_x, tiny, text, tmp_path):
     assert outcome.status == 0, outcome.errors
     profile = Profile.load(out)
     assert profile.target == {"bits_budget": 3.5}
-    assert f"KL {profile.after.kl:.4f}, both on this text" in outcome.output
+    assert f"KL {profile.after.kl:.4f}, both on this data" in outcome.output
     methods = ("--methods", "oscar-balanced,oscar-mine", "--profile", out)
     sizes = ("--sequences", 1, "--prefix", 96, "--continuation", 16, "--text", text)
     outcome = oscar_x("eval", "fidelity", "--model", tiny("llama"), *methods, *sizes)
