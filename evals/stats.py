@@ -46,7 +46,8 @@ def bootstrap(
         raise ValueError(f"level={level} is not allowed; use a share between 0 and 1")
     rows = rows.reshape(len(rows), -1)
     picks = np.random.default_rng(seed).integers(0, len(rows), size=(draws, len(rows)))
-    drawn = statistic(rows[picks].mean(axis=1))
+    # some draws at a time: all rows of all draws would take gigabytes for a few thousand samples
+    drawn = np.concatenate([statistic(rows[some].mean(axis=1)) for some in np.array_split(picks, 1 + draws // 1000)])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(rows.mean(axis=0))), float(low), float(high))
 

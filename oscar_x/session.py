@@ -97,9 +97,17 @@ class Session:
     def stream(self, question: Parts, *, keep: bool = True, max_new_tokens: int = 512, **kwargs: Any) -> Iterator[str]:
         """As ask(), in pieces as they are generated. Closing the iterator early keeps what was said until then."""
         session = self if keep else self.fork()
-        prompt = session._next_turn(parse_parts(question, session.model.media_limits, "question"))
+        prompt = session.prepare(question)
         session._check_room(prompt, max_new_tokens)
         return session._answer(prompt, {"max_new_tokens": max_new_tokens, **kwargs})
+
+    def prepare(self, question: Parts) -> Prompt:
+        """Model inputs of the turn that ask() would put behind what the session has read; nothing is read.
+
+        Raises:
+            MediaError: as ask().
+        """
+        return self._next_turn(parse_parts(question, self.model.media_limits, "question"))
 
     def fork(self) -> Session:
         """A session that goes on from here on its own; packed blocks are shared, not copied."""

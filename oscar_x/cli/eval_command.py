@@ -10,6 +10,7 @@ import typer
 from oscar_x.cli.long_video import long_video
 from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Conversations, Device, JsonFile, find_model
 from oscar_x.cli.output import counted_progress, open_console, working, write_json
+from oscar_x.cli.video_qa import video_qa
 
 if TYPE_CHECKING:
     from oscar_x.profile import Profile
@@ -17,14 +18,10 @@ if TYPE_CHECKING:
 # cut from a text
 SEQUENCES = 16
 
-eval_app = typer.Typer(
-    name="eval", help="Measure fidelity on a real model, on text or conversations.", no_args_is_help=True
-)
+eval_app = typer.Typer(name="eval", help="Measure what compression costs, on real models.", no_args_is_help=True)
 
 
-@eval_app.callback()
-def _group() -> None:
-    """Keeps ``fidelity`` a sub-command while it is the only one."""
+eval_app.command("video-qa")(video_qa)
 
 
 @eval_app.command()
