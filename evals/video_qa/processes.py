@@ -57,4 +57,5 @@ def find_processes(shard: str | None, device: str | None) -> Processes:
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
-    return Processes(Shard(state.process_index, state.num_processes), device or str(state.device), state)
+    own = "cpu" if state.device.type == "cpu" else str(state.device)
+    return Processes(Shard(state.process_index, state.num_processes), device or own, state)

@@ -31,7 +31,7 @@ def overall_table(report: Report) -> Table:
     """One line a method: bits, accuracy, and how it differs from the full cache."""
     table = Table(title=f"{report.questions} questions on {len(report.common)} clips", min_width=79, **_LOOK)
     table.add_column("method", no_wrap=True)
-    for column in ("bits", "ratio", "accuracy %", "points to full", "lost/won", "McNemar p", "reads"):
+    for column in ("bits", "ratio", "accuracy %", "points to full", "lost/won", "p", "reads"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in report.rows:
         against = row["overall"].get("against_full")
@@ -57,7 +57,7 @@ def split_table(report: Report, name: str) -> Table:
     table.add_column("", no_wrap=True)
     table.add_column("questions", justify="right")
     for row in report.rows:
-        table.add_column(row["label"], justify="right")
+        table.add_column(row["label"], justify="right", overflow="fold")
     for value in values:
         cells = [row[name][value] for row in report.rows]
         shares = (f"{100 * cell['accuracy']['value']:.1f}" for cell in cells)

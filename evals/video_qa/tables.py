@@ -59,7 +59,7 @@ class Row:
         named = self.text(field).strip("(). ").upper()
         if len(named) != 1 or named not in LETTERS[:count]:
             raise AnnotationError(
-                f"{self.where}: field {field!r} is {self[field]!r}; a letter to {LETTERS[count - 1]} is needed"
+                f"{self.where}: field {field!r} is {self[field]!r}; a letter from A to {LETTERS[count - 1]} is needed"
             )
         return LETTERS.index(named)
 

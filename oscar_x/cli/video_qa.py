@@ -110,7 +110,7 @@ def video_qa(
         _report(console, merge, html, json_file)
         return
     if model is None or out is None:
-        raise typer.BadParameter("--model and --out are needed, or --merge")
+        raise ValueError("--model and --out are needed, or --merge")
     from oscar_x.evals.video_qa.media_parts import MediaSettings
     from oscar_x.evals.video_qa.processes import find_processes
 
@@ -186,14 +186,14 @@ def _source(data: str, data_format: str, media: MediaSettings, limit: int | None
         from oscar_x.evals.video_qa.sources import file_source
 
         if lengths is not None:
-            raise typer.BadParameter("--lengths is of generated clips; files have their own")
+            raise ValueError("--lengths is of generated clips; files have their own")
         return file_source(data, data_format, media, limit)
     from oscar_x.evals.video_qa.generated import LENGTHS, LIMIT, GeneratedSet, generated_source
 
     chosen = LENGTHS
     if lengths is not None:
         if not all(part.strip().isdigit() for part in lengths.split(",")):
-            raise typer.BadParameter(f"--lengths {lengths} is not understood; write numbers such as 4,16,64")
+            raise ValueError(f"--lengths {lengths} is not understood; write numbers such as 4,16,64")
         chosen = tuple(int(part) for part in lengths.split(","))
     return generated_source(GeneratedSet(chosen, limit or LIMIT))
 
@@ -204,7 +204,7 @@ def _form(answer_form: str | None, data: str) -> str:
     if answer_form is None:
         return "words" if data == GENERATED else "letters"
     if answer_form not in FORMS:
-        raise typer.BadParameter(f"--answer-form {answer_form!r} is unknown; choose {' or '.join(FORMS)}")
+        raise ValueError(f"--answer-form {answer_form!r} is unknown; choose {' or '.join(FORMS)}")
     return answer_form
 
 
