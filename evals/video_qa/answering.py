@@ -21,7 +21,8 @@ Missing = Mapping[str, Sequence[Question]]
 class Answerer(Protocol):
     """What a run asks. ``methods`` are the names under which it answers."""
 
-    methods: Sequence[str]
+    @property
+    def methods(self) -> Sequence[str]: ...
 
     def answer(self, clip: Clip, missing: Missing) -> Iterator[list[Record]]:
         """The answers that each method still owes to a clip's questions, some records at a time."""

@@ -130,8 +130,8 @@ class Report:
 
     def against(self, one: str, other: str, name: str = "kind", value: str | None = None) -> Comparison:
         """One method compared with another, on all questions or those of one type or group."""
-        pair = (self._choices(method, name, value) for method in (one, other))
-        return compare(*pair, self._answers(name, value), seed=self.seed)
+        chosen, against = (self._choices(method, name, value) for method in (one, other))
+        return compare(chosen, against, self._answers(name, value), seed=self.seed)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import own
+from .formats.base import Format
 from .formats.registry import all_formats
 from .media_parts import MediaSettings
 from .questions import Source, source_of
@@ -36,14 +37,11 @@ def file_source(path: str | Path, form: str, media: MediaSettings, limit: int | 
     place = Path(path)
     if not place.exists():
         raise FileNotFoundError(f"--data {path} does not exist; give a file or folder, or 'generated'")
-    if form == OWN:
-        title, read = place.name, own.read
-    else:
-        title, read = all_formats()[form].title, all_formats()[form].read
-        if not place.is_dir():
-            raise NotADirectoryError(f"--data {path} is a file; {title} needs the folder of its local copy")
-    clips, notes = read(place, media)
+    reader = Format(OWN, place.name, own.read) if form == OWN else all_formats()[form]
+    if form != OWN and not place.is_dir():
+        raise NotADirectoryError(f"--data {path} is a file; {reader.title} needs the folder of its local copy")
+    clips, notes = reader.read(place, media)
     if not clips:
         raise AnnotationError(f"{path} has no question that can be asked; {'; '.join(notes) or 'it is empty'}")
     settings = {"data": str(place.resolve()), "format": form, **vars(media)}
-    return source_of(title, clips, settings, notes, limit)
+    return source_of(reader.title, clips, settings, notes, limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oscar_x.evals.video_qa.media_parts import MediaSettings
     from oscar_x.evals.video_qa.processes import Processes
     from oscar_x.evals.video_qa.questions import Source
+    from oscar_x.evals.video_qa.scoring import AnswerForm
     from oscar_x.profile import Profile
 
 GENERATED = "generated"
@@ -68,7 +69,7 @@ def video_qa(
     ] = None,
     lengths: Annotated[
         str | None,
-        typer.Option("--lengths", metavar="N,M,...", help="Events of a generated clip.", show_default="4,16,64"),
+        typer.Option("--lengths", metavar="N,M,...", help="Events of a generated clip.", show_default="7,26,78"),
     ] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Frames a second to keep.", show_default=False)] = None,
     max_frames: Annotated[int | None, typer.Option("--max-frames", min=1, show_default=False)] = None,
@@ -133,7 +134,7 @@ def _run(
     model: str,
     names: list[str] | None,
     profiles: dict[str, Profile],
-    form: Any,
+    form: AnswerForm,
     folder: Path,
     skip_broken: bool,
 ) -> None:
@@ -154,7 +155,13 @@ def _run(
     answerer = CacheAnswerer(subject, chosen, form)
     with answer_progress(console if processes.first else None) as progress:
         outcome = run(
-            *(source, answerer, folder, settings), shard=processes.shard, skip_broken=skip_broken, progress=progress
+            source,
+            answerer,
+            folder,
+            settings,
+            shard=processes.shard,
+            skip_broken=skip_broken,
+            progress=progress,
         )
     if processes.first and outcome.kept:
         console.print(f"{outcome.kept} answers were there already, {outcome.written} are new")
@@ -190,22 +197,23 @@ def _source(data: str, data_format: str, media: MediaSettings, limit: int | None
         return file_source(data, data_format, media, limit)
     from oscar_x.evals.video_qa.generated import LENGTHS, LIMIT, GeneratedSet, generated_source
 
-    chosen = LENGTHS
+    chosen: tuple[int, ...] = LENGTHS
     if lengths is not None:
         if not all(part.strip().isdigit() for part in lengths.split(",")):
-            raise ValueError(f"--lengths {lengths} is not understood; write numbers such as 4,16,64")
+            raise ValueError(f"--lengths {lengths} is not understood; write numbers such as 7,26,78")
         chosen = tuple(int(part) for part in lengths.split(","))
     return generated_source(GeneratedSet(chosen, limit or LIMIT))
 
 
-def _form(answer_form: str | None, data: str) -> str:
+def _form(answer_form: str | None, data: str) -> AnswerForm:
     from oscar_x.evals.video_qa.scoring import FORMS
 
     if answer_form is None:
         return "words" if data == GENERATED else "letters"
-    if answer_form not in FORMS:
-        raise ValueError(f"--answer-form {answer_form!r} is unknown; choose {' or '.join(FORMS)}")
-    return answer_form
+    for form in FORMS:
+        if form == answer_form:
+            return form
+    raise ValueError(f"--answer-form {answer_form!r} is unknown; choose {' or '.join(FORMS)}")
 
 
 def _read_profiles(paths: list[str]) -> dict[str, Profile]:
