@@ -12,13 +12,13 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from ...cache import OscarCache
+from ...calibration.replay import States, fill
 from ...config import resolve_config
 from ...media import parse_parts
 from ...modality import ModalityStream
 from ...session import Session, SessionState
 from ..baselines.base import Baseline, BaselineLayer, Segment
 from ..method import Footprint, Method
-from ..phases import States, fill
 from .questions import Clip
 
 if TYPE_CHECKING:
@@ -90,10 +90,7 @@ class PackedContext:
 
 def pack(model: OscarModel, context: Context, method: Method) -> PackedContext:
     """Phase one of a method: all of the context goes into its cache and is packed."""
-    cache = method.new_cache(model.model)
-    if isinstance(cache, OscarCache):
-        cache.expect_prompt(context.tokens, context.stream)
-    fill(cache, context.states)
+    cache = fill(method.new_cache(model.model), context.states, context.stream)
     if method.packs:
         cache.flush()
     footprint = method.footprint(cache)

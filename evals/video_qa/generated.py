@@ -11,7 +11,7 @@ from .questions import Clip, Question, Source, until
 
 SPLIT = "held-out"
 # events of a clip, 54 tokens each: contexts of 385, 1,411 and 4,219 tokens. A packed block holds 128 tokens and costs
-# whole when it is packed half empty; at these lengths the last one is nearly full, while in contexts of hours it does not matter
+# whole when it is packed half empty: at these lengths the last one is nearly full
 LENGTHS = (7, 26, 78)
 LIMIT = 2100
 

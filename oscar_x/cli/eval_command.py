@@ -21,9 +21,6 @@ SEQUENCES = 16
 eval_app = typer.Typer(name="eval", help="Measure what compression costs, on real models.", no_args_is_help=True)
 
 
-eval_app.command("video-qa")(video_qa)
-
-
 @eval_app.command()
 def fidelity(
     model: Annotated[str, typer.Option("--model", help=MODEL_HELP)] = EMBEDDED,
@@ -117,6 +114,7 @@ def fidelity(
 
 
 eval_app.command(name="long-video")(long_video)
+eval_app.command(name="video-qa")(video_qa)
 
 
 def _read_profiles(paths: list[str]) -> dict[str, Profile]:
