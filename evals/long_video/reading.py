@@ -11,10 +11,10 @@ import torch
 from transformers import Cache, DynamicCache
 
 from ...cache import OscarCache
+from ...calibration.replay import States, StatesRecorder
 from ...generation import complete
 from ...modality import Modality, ModalityStream
 from ...prompts import Prompt, tokenizer_of
-from ..phases import PrefixRecorder, States
 from ..tiny_omni import Clip, Question
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def prefill(model: OscarModel, cache: Cache, reading: Reading) -> None:
 
 def record(model: OscarModel, reading: Reading) -> States:
     """The clip's keys and values from one forward pass; attention over a prompt is exact whatever the cache."""
-    recorder = PrefixRecorder(model.generator)
+    recorder = StatesRecorder(model.generator.config)
     prefill(model, recorder, reading)
     return recorder.states
 
