@@ -19,7 +19,8 @@ def load_model(pretrained: str, arguments: dict[str, Any]) -> OscarModel:
     from ...loading import load
 
     numbers = ("kv_bits", "key_bits", "value_bits")
-    return load(find_model(pretrained), **{k: int(v) if k in numbers else v for k, v in arguments.items()})
+    given: dict[str, Any] = {name: int(value) if name in numbers else value for name, value in arguments.items()}
+    return load(find_model(pretrained), **given)
 
 
 def until(text: str, stops: Any) -> str:
