@@ -71,6 +71,15 @@ def read_sides(model: OscarModel, parts: Sequence[Any], *, use_audio_in_video: b
     return tuple(sides)
 
 
+def warm_up(model: OscarModel) -> None:
+    """Read and answer something short, so that what is compiled at its first use is not timed later."""
+    session = Session(model, model.new_cache(), SessionState())
+    session.add("a " * 300)
+    session.cache.flush()
+    for _ in session.stream("b", keep=False, max_new_tokens=2, do_sample=False):
+        pass
+
+
 def answer_in_turn(sides: Sequence[MediaSide], question: str, max_new_tokens: int) -> Iterator[None]:
     """Every side's answer to a question, one piece of each in turn."""
     for _ in zip_longest(*(side.stream(question, max_new_tokens) for side in sides)):

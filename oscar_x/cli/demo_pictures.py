@@ -11,28 +11,33 @@ from rich.style import Style
 from rich.text import Text
 
 from oscar_x.cli.output import show_bytes
+from oscar_x.evals.tni_report.style import MODALITY_COLORS
 
 if TYPE_CHECKING:
     from oscar_x.cli.demo_media import MediaSide
     from oscar_x.tni.parts import NormMap
 
 WIDTH = 72
-BANDS = {"text": (150, 155, 163), "image": (86, 152, 95), "video": (66, 120, 190), "audio": (222, 142, 50)}
 PARTS = {
-    "codes": (193, 68, 14),
-    "scales": (226, 142, 69),
-    "norms": (201, 162, 39),
-    "sinks": (75, 101, 132),
-    "residual": (110, 140, 170),
-    "slack": (180, 186, 194),
-    "other": (142, 108, 138),
+    "codes": "#c1440e",
+    "scales": "#e28e45",
+    "norms": "#c9a227",
+    "sinks": "#4b6584",
+    "residual": "#6e8caa",
+    "slack": "#b4bac2",
+    "other": "#8e6c8a",
 }
-FULL_COLOR = (75, 101, 132)
+FULL_COLOR = "#4b6584"
 Rgb = Sequence[float]
 
 
 def _style(front: Rgb, back: Rgb | None = None) -> Style:
     return Style(color=_color(front), bgcolor=None if back is None else _color(back))
+
+
+def rgb_of(name: str) -> Rgb:
+    """The parts of a colour written as #rrggbb."""
+    return tuple(int(name[at : at + 2], 16) for at in (1, 3, 5))
 
 
 def _color(rgb: Rgb) -> Color:
@@ -73,10 +78,10 @@ def memory_bars(sides: Sequence[MediaSide]) -> Text:
         used = 0.0
         for size, rgb in cells:
             start, used = used, used + (WIDTH - 24) * size / largest
-            text.append("\u2588" * (round(used) - round(start)), _style(rgb))
+            text.append("\u2588" * (round(used) - round(start)), _style(rgb_of(rgb)))
         text.append(f" {show_bytes(side.memory.total)}\n")
     for name, rgb in PARTS.items():
-        text.append("\u2588", _style(rgb))
+        text.append("\u2588", _style(rgb_of(rgb)))
         text.append(f" {name}  ")
     return text
 
@@ -86,11 +91,11 @@ def modality_band(kinds: Sequence[str], width: int = WIDTH) -> Text:
     text = Text()
     for column in range(min(width, len(kinds))):
         part = kinds[column * len(kinds) // min(width, len(kinds)) :][: max(1, len(kinds) // width)]
-        rgb = [sum(BANDS[kind][axis] for kind in part) / len(part) for axis in range(3)]
+        rgb = [sum(rgb_of(MODALITY_COLORS[kind])[axis] for kind in part) / len(part) for axis in range(3)]
         text.append("\u2588", _style(rgb))
     text.append("\n")
     for kind in dict.fromkeys(kinds):
-        text.append("\u2588", _style(BANDS[kind]))
+        text.append("\u2588", _style(rgb_of(MODALITY_COLORS[kind])))
         text.append(f" {kind}: {sum(other == kind for other in kinds):,}  ")
     return text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 from oscar_x.cli.options import find_model
 from oscar_x.cli.output import open_console, working
@@ -40,7 +41,7 @@ def demo_web(
         from oscar_x.web.studio import Studio
 
         loaded = load(path, kv_bits, preset=preset, device=device)
-        studio = Studio(loaded, model, replace(WebLimits(), max_new_tokens=max_new_tokens))
+        studio = Studio(loaded, Path(model).name, replace(WebLimits(), max_new_tokens=max_new_tokens))
     shown = f"[{host}]" if ":" in host else host
     console.print(f"http://{shown}:{listening.getsockname()[1]}/ shows the page; Ctrl-C ends it.", markup=False)
     serve(studio, host, listening)

@@ -15,7 +15,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ..cli.demo_pictures import FULL_COLOR, PARTS
 from ..errors import MediaError, first_line
+from ..evals.tni_report.style import MODALITY_COLORS
 from .studio import HeldClip, Studio
 
 HERE = Path(__file__).parent
@@ -70,7 +72,9 @@ class Pages:
         """Who answers."""
         studio, config = self.studio, self.studio.model.config
         limits = {"max_bytes": studio.limits.media.max_bytes, "max_seconds": studio.limits.media.max_video_seconds}
-        return _json({"name": studio.name, "bits": config.key_bits, "reads": studio.reads(), **limits})
+        colors = {"modalities": MODALITY_COLORS, "parts": PARTS, "full": FULL_COLOR}
+        about = {"name": studio.name, "bits": config.key_bits, "reads": studio.reads(), "colors": colors}
+        return _json({**about, **limits})
 
     async def upload(self, request: Request) -> Response:
         """The body is a file, its kind the content type's."""

@@ -1,9 +1,7 @@
 "use strict";
 
-const BANDS = {text: "#969ba3", image: "#56985f", video: "#4278be", audio: "#de8e2a"};
-const PARTS = {codes: "#c1440e", scales: "#e28e45", norms: "#c9a227", sinks: "#4b6584", residual: "#6e8caa",
-  slack: "#b4bac2", other: "#8e6c8a"};
 const at = id => document.getElementById(id);
+let colors = {modalities: {}, parts: {}, full: ""};  // as the server says, so that pictures agree
 let clip = null;
 let local = null;
 let linkedQuestion = null;
@@ -88,8 +86,8 @@ function show(found) {
 function bars(sides) {
   const most = Math.max(...sides.map(side => side.memory.total));
   at("bars").replaceChildren(...sides.map((side, index) => {
-    const parts = index ? Object.keys(PARTS).map(name => [name, side.memory[name], PARTS[name]])
-      : [["full cache", side.memory.total, "#4b6584"]];
+    const parts = index ? Object.entries(colors.parts).map(([name, color]) => [name, side.memory[name], color])
+      : [["full cache", side.memory.total, colors.full]];
     const track = make("div", {className: "track"}, ...parts.filter(part => part[1] > 0).map(([name, size, color]) => {
       const piece = make("span", {title: `${name}: ${bytes(size)}`});
       piece.style.width = `${100 * size / most}%`;
@@ -98,7 +96,7 @@ function bars(sides) {
     }));
     const size = make("span", {className: "size"}, bytes(side.memory.total));
     return make("div", {className: "bar"}, make("span", {}, side.name), track, size);
-  }), legend(PARTS, name => sides[1].memory[name] ? bytes(sides[1].memory[name]) : null));
+  }), legend(colors.parts, name => sides[1].memory[name] ? bytes(sides[1].memory[name]) : null));
   const [full, packed] = sides.map(side => side.memory);
   at("ratio").textContent = `${(full.total / packed.total).toFixed(1)} times smaller; ` +
     `${packed.bits_per_element.toFixed(2)} bits an element where packed. Codes, scales and norms grow with the clip; ` +
@@ -122,13 +120,13 @@ function band(runs) {
   const counts = {};
   let start = 0;
   for (const [kind, count] of runs) {
-    pen.fillStyle = BANDS[kind] || "#8e6c8a";
+    pen.fillStyle = colors.modalities[kind];
     pen.fillRect(1600 * start / total, 0, Math.max(1, 1600 * count / total), 1);
     start += count;
     counts[kind] = (counts[kind] || 0) + count;
   }
   at("band").replaceChildren(canvas);
-  at("legend").replaceChildren(legend(BANDS, name => counts[name] ? counts[name].toLocaleString("en") : null));
+  at("legend").replaceChildren(legend(colors.modalities, name => counts[name] ? counts[name].toLocaleString("en") : null));
 }
 
 async function ask() {
@@ -191,6 +189,7 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 fetched("model").then(response => response.json()).then(model => {
+  colors = model.colors;
   at("model").textContent = model.name;
   at("allowed").textContent = `${model.reads.join(", ")}; at most ${bytes(model.max_bytes)} and ${model.max_seconds / 60} minutes`;
   document.querySelector(".answer.packed h3").textContent = `${model.bits}-bit cache`;

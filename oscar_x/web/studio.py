@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..cli.demo_media import MediaSide, answer_in_turn, read_sides
+from ..cli.demo_media import MediaSide, answer_in_turn, read_sides, warm_up
 from ..cli.demo_omni import chosen_questions, shipped_clip
 from ..errors import MediaError
 from ..media.containers import VIDEO_FORMATS, open_container
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 KINDS = ("video", "audio", "image")
 THUMBNAILS, THUMBNAIL_HEIGHT = 8, 96
-EXAMPLE = "example"
 
 
 @dataclass
@@ -58,6 +57,7 @@ class Studio:
         self.model.media_limits = self.limits.media
         self._clips: OrderedDict[str, HeldClip] = OrderedDict()
         self._busy = Lock()
+        warm_up(model)
 
     def reads(self) -> list[str]:
         """Kinds of media that the model takes."""
