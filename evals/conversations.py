@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..calibration.conversation import Conversation, parse_conversation, read_conversations
+from ..calibration.passage import Passage
 from ..calibration.questions import conversation_passage
 from ..modality import Modality
 from .fidelity import Progress, methods_for, score_passages
@@ -46,23 +47,37 @@ def run_on_conversations(
         ValueError: an unknown method, or no conversation, or one that is not understood or too long.
         RuntimeError: a method whose packed tokens were never read.
     """
+    chosen, skipped = methods_for(model, methods, profiles)
+    passages = conversation_passages(model, conversations)
+    settings = {**describe(passages, data_name), "skipped": skipped}
+    return score_passages(model.generator, passages, chosen, settings, seed, model_name, progress)
+
+
+def conversation_passages(model: OscarModel, conversations: Sequence[Any]) -> list[Passage]:
+    """Contexts and continuations of conversations, as run_on_conversations takes them.
+
+    Raises:
+        MediaError: as OscarModel.chat.
+        ValueError: no conversation, or one that is not understood or too long.
+    """
     if not conversations:
         raise ValueError("conversations is empty; give at least one")
-    chosen, skipped = methods_for(model, methods, profiles)
     parsed = [parse_conversation(data, f"conversations[{number}]") for number, data in enumerate(conversations)]
-    passages = [conversation_passage(model, conversation) for conversation in parsed]
+    return [conversation_passage(model, conversation) for conversation in parsed]
+
+
+def describe(passages: Sequence[Passage], name: str) -> dict[str, Any]:
+    """What a report says of conversations: mean lengths, and tokens by modality."""
     tokens = dict.fromkeys(Modality, 0)
     for passage in passages:
         for kind, number in passage.stream.counts()[0].items():
             tokens[kind] += number
-    settings = {
+    return {
         "prefix": round(sum(passage.prefix for passage in passages) / len(passages)),
         "continuation": round(sum(len(passage.continuation) - 1 for passage in passages) / len(passages)),
-        "conversations": data_name,
+        "conversations": name,
         "tokens": {kind.name.lower(): number for kind, number in tokens.items() if number},
-        "skipped": skipped,
     }
-    return score_passages(model.generator, passages, chosen, settings, seed, model_name, progress)
 
 
 def embedded_vlm_conversations(split: Split, seed: int, images: int = 4) -> Iterator[Conversation]:
@@ -88,8 +103,27 @@ def embedded_vlm_conversations(split: Split, seed: int, images: int = 4) -> Iter
         yield parse_conversation({"messages": context, "turns": turns})
 
 
+def tiny_omni_conversations(split: Split, seed: int, length: int = 8, questions: int = 6) -> Iterator[Conversation]:
+    """Endless conversations about clips with sound: one clip each, and some questions about it.
+
+    Args:
+        length: events of a clip, of two seconds each.
+        questions: at most this many of a clip, spread over all that it allows.
+    """
+    from .tiny_omni.clips import clips
+
+    for clip in clips(split, length=length, seed=seed):
+        step = max(1, len(clip.questions) // questions)
+        turns = [{"question": q.text, "answer": q.answer} for q in clip.questions[::step][:questions]]
+        messages = [{"role": "user", "content": clip.content()}]
+        yield parse_conversation({"messages": messages, "turns": turns, "use_audio_in_video": clip.use_audio_in_video})
+
+
 # generated conversations for models of this project, by name; (split, seed) -> endless conversations
-SETS: dict[str, Callable[[Split, int], Iterator[Conversation]]] = {"embedded-vlm": embedded_vlm_conversations}
+SETS: dict[str, Callable[[Split, int], Iterator[Conversation]]] = {
+    "embedded-vlm": embedded_vlm_conversations,
+    "tiny-omni": tiny_omni_conversations,
+}
 
 
 def load_conversations(

@@ -58,7 +58,7 @@ def run_fidelity(
     """
     chosen, skipped = methods_for(model, methods, profiles)
     hf_model, tokenizer = model if isinstance(model, tuple) else (model.generator, tokenizer_of(model.processor))
-    _check_positions(hf_model, prefix + continuation)
+    check_positions(hf_model, prefix + continuation)
     tokens = token_sequences(text, tokenizer, sequences, prefix + continuation + 1)
     settings = {"prefix": prefix, "continuation": continuation, "text": text_name, "skipped": skipped}
     passages = [text_passage(sequence, prefix) for sequence in tokens]
@@ -132,7 +132,12 @@ def _stepper(report: Progress, done: int, total: int, where: str) -> Callable[[s
     return note
 
 
-def _check_positions(model: PreTrainedModel, tokens: int) -> None:
+def check_positions(model: PreTrainedModel, tokens: int) -> None:
+    """Refuse sequences longer than the model reads.
+
+    Raises:
+        ValueError: says how long.
+    """
     positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     if positions is not None and tokens > positions:
         raise ValueError(f"prefix + continuation = {tokens} tokens, but the model has {positions} positions")

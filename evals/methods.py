@@ -59,12 +59,19 @@ def profile_methods(profiles: Mapping[str, Profile], key_biases: Mapping[int, Ke
 
 
 def _oscar(name: str, settings: CacheSettings, key_biases: Mapping[int, KeyBias] | None) -> Method:
+    return settings_method(f"oscar-{name}", f"OScaR {name}", settings, key_biases)
+
+
+def settings_method(
+    name: str, label: str, settings: CacheSettings, key_biases: Mapping[int, KeyBias] | None = None
+) -> Method:
+    """OScaR with any settings, without residual window."""
     whole = settings.map(lambda own: replace(own, residual_length=0))
 
     def new_cache(model: PreTrainedModel) -> OscarCache:
         return OscarCache(model.config, whole, key_biases=key_biases)
 
-    return Method(f"oscar-{name}", f"OScaR {name}", "arXiv 2605.19660", new_cache, oscar_footprint)
+    return Method(name, label, "arXiv 2605.19660", new_cache, oscar_footprint)
 
 
 def oscar_footprint(cache: OscarCache) -> Footprint:

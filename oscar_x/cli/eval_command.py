@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oscar_x.cli.calibration_table import calibration
 from oscar_x.cli.long_video import long_video
 from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Conversations, Device, JsonFile, find_model
 from oscar_x.cli.output import counted_progress, open_console, working, write_json
@@ -113,6 +114,7 @@ def fidelity(
             console.print(f"wrote {written}", markup=False)
 
 
+eval_app.command()(calibration)
 eval_app.command(name="long-video")(long_video)
 eval_app.command(name="video-qa")(video_qa)
 
