@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..adapters.registry import find_adapter
 from ..calibration.passage import Passage, text_passage
 from ..prompts import tokenizer_of
+from ..weights import weight_samples
 from .corpus import token_sequences
 from .fidelity_report import FidelityReport, MethodScores
 from .method import Method
@@ -116,9 +118,10 @@ def methods_for(
         ProfileError: a profile for another model.
         ValueError: an unknown method.
     """
-    config = (model[0] if isinstance(model, tuple) else model.model).config
+    hf_model = model[0] if isinstance(model, tuple) else model.model
     for profile in (profiles or {}).values():
-        profile.check(config)
+        profile.check(hf_model.config)
+        profile.check_weights(weight_samples(hf_model, find_adapter(hf_model.config)))
     key_biases = None if isinstance(model, tuple) else model.key_biases or None
     return choose_methods(names, all_methods(key_biases, profiles))
 

@@ -30,6 +30,7 @@ from .errors import (
 from .model import OscarModel
 from .profile import Profile, read_profile
 from .source import ModelSource, resolve_source
+from .weights import weight_samples
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def load(
 
     Raises:
         ValueError: an argument that is not allowed; raised before anything is loaded.
-        ProfileError: a profile that is damaged or was made for another model; nothing is loaded.
+        ProfileError: a profile that is damaged or was made for another model, before weights are read; or for another
+            fine-tuning, after.
         UnknownModelError: nothing found under that name.
         UnsupportedModelError: an architecture without adapter; lists those that have one.
         CheckpointError: files that are incomplete or damaged.
@@ -104,6 +106,8 @@ def load(
     if oscar.compresses and "attn_implementation" not in from_pretrained_kwargs:
         attention.register()
         model.set_attn_implementation("oscar")
+    if chosen is not None:
+        chosen.check_weights(weight_samples(model, adapter))
     loaded = OscarModel(model.eval(), processor, adapter, oscar, profile=chosen)
     logger.info("%s: %s", source, loaded)
     return loaded

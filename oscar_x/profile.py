@@ -12,13 +12,15 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .cache.plan import native_layers
+from .cache.plan import plan_layers
 from .cache.serialize import model_signature
 from .cache_settings import CacheSettings
 from .errors import OscarError, first_line
+from .weights import same_weights, weight_difference
 
 FORMAT = "oscar_x profile"
-PROFILE_VERSION = 1
+PROFILE_VERSION = 2
+UNSAMPLED_VERSION = 1  # without samples of weights
 
 
 class ProfileError(OscarError, ValueError):
@@ -50,12 +52,14 @@ class Profile:
     Attributes:
         settings: what a cache is made with.
         signature: of the model's config (OscarCache.save writes the same); weights are not part of it.
+        weights: samples of its weights (oscar_x.weights); empty where they are not known, and then not compared.
         model_type: as transformers names it, for people.
         data_hash: of the token ids that calibration read.
         library_version: of oscar_x.
         date: of calibration, ISO 8601.
         target: what was asked for, {"bits_budget": ...} or {"kl_target": ...}.
-        before, after: measured on the calibration data with the settings calibrated from and with these.
+        before, after: measured with the settings calibrated from and with these, on sequences of the calibration data
+            that were not chosen from where there are at least three.
     """
 
     settings: CacheSettings
@@ -67,6 +71,7 @@ class Profile:
     target: Mapping[str, float]
     before: Measured
     after: Measured
+    weights: str = ""
 
     def check(self, config: PreTrainedConfig) -> None:
         """Refuse another model's profile.
@@ -82,9 +87,24 @@ class Profile:
                 f"{theirs}, {found}); calibrate this one, or leave profile out"
             )
         try:
-            self.settings.check_layers(len(native_layers(config)))
+            plan_layers(config, self.settings)
         except ValueError as error:
             raise ProfileError(f"the profile does not fit its model: {error}") from error
+
+    def check_weights(self, found: str) -> None:
+        """Refuse a profile of another fine-tuning of the model.
+
+        Args:
+            found: samples of the loaded model's weights.
+
+        Raises:
+            ProfileError: the weights differ by more than the rounding of a dtype.
+        """
+        if not same_weights(self.weights, found):
+            raise ProfileError(
+                "the profile was made for other weights of this architecture: their samples differ by "
+                f"{weight_difference(self.weights, found):.1%}; calibrate this model, or leave profile out"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -106,15 +126,20 @@ class Profile:
         """
         if not isinstance(plain, dict) or "version" not in plain:
             raise ProfileError("not a profile")
-        if plain["version"] != PROFILE_VERSION:
-            raise ProfileError(f"profile version {plain['version']!r}; this version reads {PROFILE_VERSION}")
+        if plain["version"] not in (UNSAMPLED_VERSION, PROFILE_VERSION):
+            raise ProfileError(
+                f"profile version {plain['version']!r}; this version reads {UNSAMPLED_VERSION} and {PROFILE_VERSION}"
+            )
         held = {name: value for name, value in plain.items() if name != "version"}
+        if plain["version"] == UNSAMPLED_VERSION:
+            held.setdefault("weights", "")
         wrong = set(held) ^ {field.name for field in fields(cls)}
         if wrong:
             raise ProfileError(f"the profile has other fields than expected ({', '.join(sorted(wrong))})")
-        for name in ("signature", "model_type", "data_hash", "library_version", "date"):
+        for name in ("signature", "model_type", "data_hash", "library_version", "date", "weights"):
             if not isinstance(held[name], str):
                 raise ProfileError(f"{name} is {held[name]!r}, not a text")
+        _check_samples(held["weights"])
         if not isinstance(held["target"], dict):
             raise ProfileError(f"target is {held['target']!r}, not an object")
         try:
@@ -165,6 +190,13 @@ class Profile:
             raise ProfileError(f"{path}: {error}") from error
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProfileError(f"{path} is damaged or no profile: {first_line(error)}") from error
+
+
+def _check_samples(weights: str) -> None:
+    try:
+        weight_difference(weights, weights)
+    except ValueError as error:
+        raise ProfileError(str(error)) from error
 
 
 def read_profile(profile: Profile | str | os.PathLike[str] | None) -> Profile | None:

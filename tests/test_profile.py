@@ -10,8 +10,10 @@ import torch
 
 import oscar_x
 from oscar_x import CacheSettings, OscarConfig, Profile, ProfileError, loading
-from oscar_x.cache.serialize import model_signature
+from oscar_x.cache.serialize import CacheFileError, model_signature
+from oscar_x.head_groups import HeadGroup
 from oscar_x.profile import Measured
+from oscar_x.weights import weight_difference, weight_samples
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +91,13 @@ def test_no_profile_file(tiny, tmp_path):
     ("change", "message"),
     [
         (lambda plain: plain.update(format="oscar_x tni report"), "not a profile"),
-        (lambda plain: plain.update(version=9), "profile version 9; this version reads 1"),
+        (lambda plain: plain.update(version=9), "profile version 9; this version reads 1 and 2"),
         (lambda plain: plain.pop("signature"), r"other fields than expected \(signature\)"),
         (lambda plain: plain.update(mood="good"), r"other fields than expected \(mood\)"),
         (lambda plain: plain.update(date=3), "date is 3, not a text"),
+        (lambda plain: plain.update(weights="A"), "the samples of weights are damaged"),
+        (lambda plain: plain.update(weights="AAAA"), "the samples of weights are damaged: an odd number of bytes"),
+        (lambda plain: plain.pop("weights"), r"other fields than expected \(weights\)"),
         (lambda plain: plain.update(target=[]), "target is .*, not an object"),
         (lambda plain: plain["after"].update(kl="low"), "kl is 'low', not a number"),
         (lambda plain: plain["after"].pop("kl"), "damaged"),
@@ -119,3 +124,63 @@ def test_a_truncated_profile_is_refused(profile, tmp_path):
         path.write_text(text[:length])
         with pytest.raises(ProfileError, match="damaged or no profile"):
             Profile.load(path)
+
+
+def test_heads_come_back_too(llama, profile, tmp_path):
+    by_head = OscarConfig(head_groups=(HeadGroup((1,), key_bits=3, value_grouping="per_channel"),))
+    mixed = replace(profile, settings=CacheSettings(OscarConfig(), {1: by_head}))
+    mixed.save(tmp_path / "profile.json")
+    loaded = Profile.load(tmp_path / "profile.json")
+    assert loaded == mixed
+    loaded.check(llama.model.config)
+    beyond = OscarConfig(head_groups=(HeadGroup((7,), key_bits=3),))
+    with pytest.raises(ProfileError, match="does not fit its model: layer 1: head_groups has settings for KV head 7"):
+        replace(profile, settings=CacheSettings(OscarConfig(), {1: beyond})).check(llama.model.config)
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(tiny, tmp_path_factory):
+    """The folder of the tiny Llama with other attention weights."""
+    model, folder = oscar_x.load(tiny("llama"), device="cpu"), tmp_path_factory.mktemp("tuned")
+    with torch.no_grad():
+        model.model.get_decoder().layers[1].self_attn.k_proj.weight *= 1.05
+    model.model.save_pretrained(folder)
+    model.processor.save_pretrained(folder)
+    return folder
+
+
+def test_another_fine_tuning_is_refused_and_another_dtype_is_not(tiny, llama, profile, fine_tuned, tmp_path):
+    sampled = replace(profile, weights=weight_samples(llama.model, llama.adapter))
+    sampled.save(tmp_path / "profile.json")
+    assert Profile.load(tmp_path / "profile.json") == sampled
+    for dtype in ("float16", "bfloat16"):
+        assert oscar_x.load(tiny("llama"), profile=sampled, dtype=dtype, device="cpu").profile == sampled
+    with pytest.raises(ProfileError, match=r"made for other weights of this architecture: .* differ by \d\.\d%"):
+        oscar_x.load(fine_tuned, profile=sampled, device="cpu")
+    assert oscar_x.load(fine_tuned, profile=profile, device="cpu").profile == profile  # nothing known of its weights
+
+
+def test_sessions_know_their_weights(llama, fine_tuned, tmp_path):
+    llama.new_session("Some text to remember. " * 4).save(tmp_path / "session")
+    llama.open_session(tmp_path / "session")
+    with pytest.raises(CacheFileError, match="made by other weights of this architecture"):
+        oscar_x.load(fine_tuned, device="cpu").open_session(tmp_path / "session")
+
+
+def test_profiles_of_the_first_version_are_read(profile, tmp_path):
+    path = tmp_path / "profile.json"
+    profile.save(path)
+    plain = json.loads(path.read_text())
+    assert plain["version"] == 2
+    del plain["weights"]
+    path.write_text(json.dumps({**plain, "version": 1}))
+    assert Profile.load(path) == profile
+
+
+def test_what_is_known_of_weights(llama):
+    samples = weight_samples(llama.model, llama.adapter)
+    assert weight_difference(samples, samples) == 0
+    assert weight_difference(samples, samples[:8]) == float("inf")
+    with torch.device("meta"):
+        offloaded = type(llama.model)(llama.model.config)
+    assert weight_samples(offloaded, llama.adapter) == ""

@@ -18,6 +18,7 @@ from oscar_x.cli.options import (
     MaxNewTokens,
     ModelArgument,
     Preset,
+    ProfileFile,
     Sounds,
     ValueBits,
     Videos,
@@ -49,6 +50,7 @@ def chat(
     kv_bits: KvBits = 2,
     key_bits: KeyBits = None,
     value_bits: ValueBits = None,
+    profile: ProfileFile = None,
     device: Device = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -61,7 +63,15 @@ def chat(
     with working(console, f"Loading {model}", downloads=not resolve_source(source).local):
         from oscar_x.loading import load
 
-        loaded = load(source, kv_bits, key_bits=key_bits, value_bits=value_bits, preset=preset, device=device)
+        loaded = load(
+            source,
+            kv_bits,
+            key_bits=key_bits,
+            value_bits=value_bits,
+            preset=preset,
+            profile=profile,
+            device=device,
+        )
     console.print(repr(loaded), markup=False)
     parts = media_parts(image, video, audio)
     with working(console, "Reading the media" if parts else "Making the cache"):

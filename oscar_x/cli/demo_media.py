@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from oscar_x.cache import OscarCache
+from oscar_x.cli.demo_run import compressed_name
 from oscar_x.config import OscarConfig
 from oscar_x.session import Session, SessionState
 
@@ -59,7 +60,7 @@ def read_sides(model: OscarModel, parts: Sequence[Any], *, use_audio_in_video: b
         MediaError: as OscarModel.chat.
     """
     full = OscarCache(model.model.config, FULL)
-    named = (("full cache", full), (f"{model.config.key_bits}-bit cache", model.new_cache()))
+    named = (("full cache", full), (compressed_name(model), model.new_cache()))
     sides = []
     for name, cache in named:
         start = time.perf_counter()

@@ -26,6 +26,7 @@ def demo_omni(
     *,
     preset: str,
     kv_bits: int,
+    profile: str | None,
     max_new_tokens: int,
     device: str | None,
     json_file: str | None,
@@ -43,7 +44,7 @@ def demo_omni(
         from oscar_x.loading import load
         from oscar_x.tni import measure_tni
 
-        loaded = load(path, kv_bits, preset=preset, device=device)
+        loaded = load(path, kv_bits, preset=preset, profile=profile, device=device)
         clip = shipped_clip()
         warm_up(loaded)
     heard = loaded.adapter.media is not None and loaded.adapter.media.sound_in_video
@@ -58,7 +59,8 @@ def demo_omni(
         conversation = [{"role": "user", "content": [*clip.content(), "Describe this."]}]
         report = measure_tni(loaded, loaded.prepare(conversation, use_audio_in_video=heard))
     show_tokens(console, sides[1], report)
-    asked = {"model": model, "preset": preset, "clip": clip.id, "answers": answers}
+    settings = {"preset": preset} if profile is None else {"profile": profile}
+    asked = {"model": model, **settings, "clip": clip.id, "answers": answers}
     write_json(json_file, {**asked, "tokens": report.tokens, "findings": report.findings(), "sides": results(sides)})
 
 

@@ -88,7 +88,12 @@ def make_sides(model: OscarModel) -> tuple[Side, Side]:
     shared = (model.model, tokenizer_of(model.processor))
     full = DynamicCache(config=model.model.config)
     next_logits(model.model, model.new_cache(), torch.zeros(256, dtype=torch.int64))  # first calls are slow everywhere
-    return Side("full cache", *shared, full), Side(f"{model.config.key_bits}-bit cache", *shared, model.new_cache())
+    return Side("full cache", *shared, full), Side(compressed_name(model), *shared, model.new_cache())
+
+
+def compressed_name(model: OscarModel) -> str:
+    """What people read above the compressed side."""
+    return "calibrated cache" if model.profile is not None else f"{model.config.key_bits}-bit cache"
 
 
 def make_task(model: OscarModel, *, text: str, question: str, context: int, max_new_tokens: int) -> Task:

@@ -14,7 +14,15 @@ NEEDED = ("starlette", "uvicorn")
 
 
 def demo_web(
-    model: str, *, host: str, port: int, preset: str, kv_bits: int, max_new_tokens: int, device: str | None
+    model: str,
+    *,
+    host: str,
+    port: int,
+    preset: str,
+    kv_bits: int,
+    profile: str | None,
+    max_new_tokens: int,
+    device: str | None,
 ) -> None:
     """Serve the page until Ctrl-C.
 
@@ -40,7 +48,7 @@ def demo_web(
         from oscar_x.web.limits import WebLimits
         from oscar_x.web.studio import Studio
 
-        loaded = load(path, kv_bits, preset=preset, device=device)
+        loaded = load(path, kv_bits, preset=preset, profile=profile, device=device)
         studio = Studio(loaded, Path(model).name, replace(WebLimits(), max_new_tokens=max_new_tokens))
     shown = f"[{host}]" if ":" in host else host
     console.print(f"http://{shown}:{listening.getsockname()[1]}/ shows the page; Ctrl-C ends it.", markup=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oscar_x.cli.options import MODEL_HELP, JsonFile, KeyBits, KvBits, Preset, ValueBits, find_model
+from oscar_x.cli.options import MODEL_HELP, JsonFile, KeyBits, KvBits, Preset, ProfileFile, ValueBits, find_model
 from oscar_x.cli.output import make_table, open_console, working, write_json
 from oscar_x.config import DEFAULT_PRESET, PRESETS, OscarConfig, resolve_config
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oscar_x.adapters.base import Adapter
+    from oscar_x.cache_settings import CacheSettings
+    from oscar_x.profile import Profile
     from oscar_x.source import ModelSource
 
 # of the model that writes, and of the talker where it speaks, too
@@ -35,6 +37,7 @@ def info(
     kv_bits: KvBits = 2,
     key_bits: KeyBits = None,
     value_bits: ValueBits = None,
+    profile: ProfileFile = None,
     config_only: ConfigOnly = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -43,11 +46,19 @@ def info(
     Weights are read where they lie on this machine; of a hub's model only the configuration is.
     """
     oscar = resolve_config(preset, kv_bits, key_bits=key_bits, value_bits=value_bits)
+    if model is None and profile is not None:
+        raise typer.BadParameter(f"--profile {profile} is for a model; name the model too")
     console = open_console(json_file)
     if model is None:
         write_json(json_file, _about_oscar_x(console))
-    else:
-        write_json(json_file, _about_model(console, find_model(model), preset, oscar, config_only))
+        return
+    from oscar_x.arguments import check_settings
+    from oscar_x.profile import read_profile
+
+    chosen = read_profile(profile)
+    settings = check_settings(kv_bits, key_bits, value_bits, preset, chosen, oscar.backend)
+    about = _about_model(console, find_model(model), preset, settings, chosen, config_only)
+    write_json(json_file, about if profile is None else {**about, "profile": profile})
 
 
 def _about_oscar_x(console: Console) -> dict[str, Any]:
@@ -85,18 +96,23 @@ def _bits_at_128(oscar: OscarConfig) -> float:
     return plan_layers(LlamaConfig(num_hidden_layers=1, head_dim=128), oscar)[0].bits_per_element
 
 
-def _about_model(console: Console, name: str, preset: str, oscar: OscarConfig, config_only: bool) -> dict[str, Any]:
+def _about_model(
+    console: Console, name: str, preset: str, settings: CacheSettings, profile: Profile | None, config_only: bool
+) -> dict[str, Any]:
     with working(console, f"Reading {name}"):
         from oscar_x.adapters.registry import find_adapter
         from oscar_x.loading import read_config
 
         source, has_weights = _find(name)
         config = read_config(source)
+        if profile is not None:
+            profile.check(config)
         adapter = find_adapter(config)
         read_weights = has_weights and not config_only
-        layers, talker = (
-            _layers_of_model(name, preset, oscar) if read_weights else _layers_of_config(config, adapter, oscar)
-        )
+        if read_weights:
+            layers, talker = _layers_of_model(name, preset, settings.base, profile)
+        else:
+            layers, talker = _layers_of_config(config, adapter, settings)
     whole = f"{source} ({adapter.name})"
     for title, rows in ((whole, layers), ("Its talker", talker)):
         if rows is None:
@@ -111,7 +127,7 @@ def _about_model(console: Console, name: str, preset: str, oscar: OscarConfig, c
         console.print("Weights were not read, so key-projection biases were not looked for.", style="dim")
     about = {"model": str(source), "family": adapter.name, "weights_read": read_weights}
     spoken = {} if talker is None else {"talker_layers": talker}
-    return {**about, "config": oscar.to_dict(), "layers": layers, **spoken}
+    return {**about, "config": settings.base.to_dict(), "layers": layers, **spoken}
 
 
 def _find(name: str) -> tuple[ModelSource, bool]:
@@ -128,20 +144,23 @@ def _find(name: str) -> tuple[ModelSource, bool]:
     return source, source.local
 
 
-def _layers_of_config(config: Any, adapter: Adapter, oscar: OscarConfig) -> _Layers:
+def _layers_of_config(config: Any, adapter: Adapter, settings: CacheSettings) -> _Layers:
     from oscar_x.adapters.base import follow
     from oscar_x.cache import plan_layers
 
     speaks = adapter.speech is not None and config.enable_audio_output
     talker = follow(config, adapter.speech.config) if adapter.speech is not None and speaks else None
-    layers = [plan.to_dict() for plan in plan_layers(config, oscar)]
-    return layers, None if talker is None else [plan.to_dict() for plan in plan_layers(talker, oscar)]
+    layers = [plan.to_dict() for plan in plan_layers(config, settings)]
+    return layers, None if talker is None else [plan.to_dict() for plan in plan_layers(talker, settings.base)]
 
 
-def _layers_of_model(name: str, preset: str, oscar: OscarConfig) -> _Layers:
+def _layers_of_model(name: str, preset: str, oscar: OscarConfig, profile: Profile | None) -> _Layers:
     from oscar_x.loading import load
 
-    model = load(name, key_bits=oscar.key_bits, value_bits=oscar.value_bits, preset=preset)
+    if profile is None:
+        model = load(name, key_bits=oscar.key_bits, value_bits=oscar.value_bits, preset=preset)
+    else:
+        model = load(name, profile=profile)
     talker = None if model.talker is None else [layer.to_dict() for layer in model.talker.report()]
     return [layer.to_dict() for layer in model.report()], talker
 

@@ -61,6 +61,15 @@ KeyBits = Annotated[
 ValueBits = Annotated[
     int | None, typer.Option("--value-bits", help="Bits of values alone.", show_default=False, callback=_check_bits)
 ]
+ProfileFile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="FILE",
+        help="What oscar-x calibrate made for this model; it decides in place of preset and bits.",
+        show_default=False,
+    ),
+]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda.", show_default="an accelerator")]
 JsonFile = Annotated[

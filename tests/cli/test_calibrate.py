@@ -38,6 +38,7 @@ def test_a_profile_that_the_fidelity_eval_runs(oscar_x, tiny, text, tmp_path):
     ("arguments", "message"),
     [
         (["--bits", "2.6", "--kl", "0.1"], "--bits and --kl exclude each other"),
+        (["--kl", "little"], "'little' is no number of nats; give one, or same"),
         (["--out", "nowhere/profile.json"], "--out nowhere/profile.json: folder nowhere does not exist"),
         (["--text", "nowhere.txt"], "text='nowhere.txt' is neither a file nor one of"),
     ],

@@ -62,3 +62,11 @@ def test_media_that_cannot_be_read(oscar_x, tiny_media, tiny, picture, tmp_path)
     text_only = oscar_x("chat", tiny("llama"), "--image", picture)
     assert text_only.status == 2
     assert "Llama reads text" in text_only.errors
+
+
+def test_with_a_profile(oscar_x, tiny, write_profile, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    arguments = ("--profile", write_profile(value_bits=4), "--max-new-tokens", 4, "--json", "-")
+    outcome = oscar_x("chat", tiny("llama"), *arguments)
+    assert outcome.status == 0, outcome.errors
+    assert len(json.loads(outcome.output)["messages"]) == 2

@@ -95,6 +95,13 @@ def test_the_demo_on_its_real_model(oscar_x, smollm2, smollm2_path, monkeypatch)
     assert "same top token" in outcome.errors
 
 
+def test_the_compressed_side_says_where_its_settings_are_from(tiny, write_profile):
+    calibrated = package.load(tiny("llama"), profile=write_profile(key_bits=3), device="cpu")
+    full, packed = make_sides(calibrated)
+    assert (full.name, packed.name) == ("full cache", "calibrated cache")
+    assert packed.cache.layer_settings == calibrated.profile.settings
+
+
 def test_without_its_model_the_demo_says_how_to_get_it(oscar_x, monkeypatch):
     def missing(name):
         raise PackageNotFoundError(name)

@@ -94,3 +94,21 @@ def test_thinker_and_talker_of_omni_models(oscar_x, tiny_media, tmp_path, family
 
 def test_models_that_only_write_have_no_talker(oscar_x, tiny_media):
     assert "talker_layers" not in json.loads(oscar_x("info", tiny_media("qwen2_audio"), "--json", "-").output)
+
+
+def test_a_profile_decides_in_place_of_the_preset(oscar_x, tiny, write_profile):
+    path = write_profile(key_bits=3)
+    for how in ([], ["--config-only"]):
+        outcome = oscar_x("info", tiny("llama"), "--profile", path, "--json", "-", *how)
+        about = json.loads(outcome.output)
+        assert outcome.status == 0, outcome.errors
+        assert about["profile"] == str(path)
+        assert about["layers"][1]["bits_per_element"] > about["layers"][0]["bits_per_element"] + 0.4
+    for arguments, message in (
+        ([tiny("qwen3"), "--profile", path], "made for another model"),
+        ([tiny("llama"), "--profile", path, "--kv-bits", 4], "kv_bits=4 is not allowed beside a profile"),
+        (["--profile", path], "is for a model; name the model too"),
+    ):
+        outcome = oscar_x("info", *arguments)
+        assert outcome.status == 2
+        assert message in outcome.errors
