@@ -69,8 +69,8 @@ class OscarCache(Cache):
         layers = native_layers(config)
         for plan in self.layer_plan:
             if plan.compressed:
-                bias = biases.get(plan.index)
                 settings = self.layer_settings[plan.index]
+                bias = biases.get(plan.index) if settings.key_bias == "auto" else None
                 layers[plan.index] = OscarLayer(settings, bias, reads_packed, self.shared, plan.index)
         super().__init__(layers=layers)
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..cache.cache import ATTENTION_NAME
 from ..cache.serialize import model_signature
 from ..cache_settings import CacheSettings
 from ..config import CALIBRATION
 from ..profile import Measured, Profile
+from ..weights import weight_samples
 from .candidates import Candidates
 from .choose import Option, choose, pareto
 from .data import passages_of
 from .divergence import measure
 from .options import all_options
-from .passage import hash_passages
+from .passage import Passage, hash_passages
 from .recording import Recording, compressible_layers, record
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 # halvings of the range in which the budget for a KL target is sought; a measurement each
 HALVINGS = 8
+# every third sequence only measures: on those that were chosen from, what was chosen looks better than it is
+MEASURES = 3
+# of a KL target, what is sought on the sequences measured on: other data will differ
+SOUGHT = 0.9
 
 
 def calibrate(
@@ -33,7 +38,7 @@ def calibrate(
     data: Any,
     *,
     bits_budget: float | None = None,
-    kl_target: float | None = None,
+    kl_target: float | Literal["same"] | None = None,
     sequences: int = CALIBRATION.sequences,
     prefix: int = CALIBRATION.prefix,
     continuation: int = CALIBRATION.continuation,
@@ -54,7 +59,8 @@ def calibrate(
             answers read them, the model's own answers where there are none.
         bits_budget: bits an element of the compressed layers, tokens kept exact counted, at a context of ``prefix``
             tokens, or of the shortest conversation. By default what the model's settings take.
-        kl_target: instead, the mean KL in nats that must not be exceeded on the data, at as few bits as possible.
+        kl_target: instead, the mean KL in nats that must not be exceeded, at as few bits as possible, or "same": that
+            of the model's settings. Sought is 0.9 of it, because it is known on a few sequences only.
         sequences: cut from each text, spread evenly over it.
         prefix, continuation: tokens of a text's sequence that are compressed, and that read them.
         candidates: what to choose from.
@@ -74,21 +80,36 @@ def calibrate(
     for number, passage in enumerate(passages):
         report(number, len(passages), f"reading sequence {number + 1} of {len(passages)}")
         recordings.append(record(model, passage, CALIBRATION.draws, seed))
-    before = measure(model, recordings, model.settings, model.key_biases)
+    chosen_from, measured = _shares(recordings)
+    tokens = min(recording.prefix for recording in recordings)
+    before = measure(model, measured, model.settings, model.key_biases, tokens)
     options = all_options(
-        recordings,
+        chosen_from,
         model.config,
         candidates or Candidates(),
         model.key_biases,
+        tokens,
         lambda done, total: report(done, total, f"layer {done + 1} of {total}"),
     )
     report(len(options), len(options), "choosing")
-    search = _Search(model, recordings, options)
-    if kl_target is None:
-        settings, after = search.under(before.bits_per_element if bits_budget is None else bits_budget)
+    search = _Search(model, measured, options, tokens)
+    if kl_target is not None:
+        target = {"kl_target": float(before.kl if kl_target == "same" else kl_target)}
+        chosen = search.reach(target["kl_target"] * SOUGHT)
     else:
-        settings, after = search.reach(kl_target)
-    target = {"kl_target": kl_target} if kl_target is not None else {"bits_budget": bits_budget}
+        target = {"bits_budget": float(before.bits_per_element if bits_budget is None else bits_budget)}
+        chosen = search.under(target["bits_budget"])
+    return _profile(model, passages, target, before, *chosen)
+
+
+def _profile(
+    model: OscarModel,
+    passages: list[Passage],
+    target: dict[str, float],
+    before: Measured,
+    settings: CacheSettings,
+    after: Measured,
+) -> Profile:
     return Profile(
         settings=settings,
         signature=model_signature(model.model.config),
@@ -96,18 +117,30 @@ def calibrate(
         data_hash=hash_passages(passages),
         library_version=version("oscar-x"),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        target={name: float(before.bits_per_element if value is None else value) for name, value in target.items()},
+        target=target,
         before=before,
         after=after,
+        weights=weight_samples(model.model, model.adapter),
     )
+
+
+def _shares(recordings: list[Recording]) -> tuple[list[Recording], list[Recording]]:
+    """Those to choose from and those to measure on; fewer than three are for both."""
+    measured = recordings[MEASURES - 1 :: MEASURES]
+    if not measured:
+        return recordings, recordings
+    return [recording for at, recording in enumerate(recordings) if at % MEASURES != MEASURES - 1], measured
 
 
 class _Search:
     """Settings for budgets, and what they measure."""
 
-    def __init__(self, model: OscarModel, recordings: list[Recording], options: Mapping[int, Sequence[Option]]) -> None:
+    def __init__(
+        self, model: OscarModel, recordings: list[Recording], options: Mapping[int, Sequence[Option]], tokens: int
+    ) -> None:
         self.model = model
         self.recordings = recordings
+        self.tokens = tokens
         self.layers = list(options)
         self.fronts = [pareto(options[layer]) for layer in self.layers]
 
@@ -116,7 +149,7 @@ class _Search:
         chosen = choose(self.fronts, budget)
         own = {layer: option.settings for layer, option in zip(self.layers, chosen, strict=True)}
         settings = CacheSettings(self.model.config, own)
-        return settings, measure(self.model, self.recordings, settings, self.model.key_biases)
+        return settings, measure(self.model, self.recordings, settings, self.model.key_biases, self.tokens)
 
     def reach(self, target: float) -> tuple[CacheSettings, Measured]:
         """The fewest bits whose measured KL is within the target, by bisection.
@@ -128,7 +161,8 @@ class _Search:
         best = self.under(high)
         if best[1].kl > target:
             raise ValueError(
-                f"kl_target={target} cannot be met: at {high:.2f} bits an element the KL is {best[1].kl:.4f}; "
+                f"kl_target={target / SOUGHT:.4g} cannot be met: at {high:.2f} bits an element the KL is "
+                f"{best[1].kl:.4f} and {SOUGHT} of the target is sought; "
                 "allow more bits among the candidates"
             )
         for _ in range(HALVINGS):
@@ -147,7 +181,7 @@ def _check_target(bits_budget: Any, kl_target: Any) -> None:
         raise ValueError(f"bits_budget={bits_budget} and kl_target={kl_target} exclude each other; give one")
     for name, value in (("bits_budget", bits_budget), ("kl_target", kl_target)):
         wrong = isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")
-        if value is not None and wrong:
+        if value is not None and wrong and (name, value) != ("kl_target", "same"):
             raise ValueError(f"{name}={value!r} is not allowed; use a number above 0")
 
 

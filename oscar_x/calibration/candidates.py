@@ -1,17 +1,17 @@
-"""What calibration chooses from: ways to store the keys and ways to store the values of a layer."""
+"""What calibration chooses from: ways to store the keys and ways to store the values of a layer's heads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 from ..config import CALIBRATION, OscarConfig
 
-# groups of every size divide a block, and so do the runs of value scales
 KEY_FIELDS = ("key_bits", "key_group_size")
 VALUE_FIELDS = ("value_bits", "value_group_size", "value_grouping")
+
+Way = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,13 @@ class Candidates:
 
     Attributes:
         bits: of key codes and of value codes.
-        group_sizes: of keys and of values.
+        group_sizes: of keys and of values; those that a block or a head is too small for are passed over.
         value_groupings: "per_token", "per_channel".
         scale_bits: of scales and minimums, keys' and values' alike.
         sink_tokens: exact tokens at the start.
+        head_ways: the most ways in which a layer's KV heads may be stored, 1 or 2. Where token norms are shared by the
+            heads it is always 1.
+        key_bias: what may be done about a large key-projection bias, in layers that have one: "auto", "off".
     """
 
     bits: tuple[int, ...] = CALIBRATION.bits
@@ -31,17 +34,24 @@ class Candidates:
     value_groupings: tuple[str, ...] = CALIBRATION.value_groupings
     scale_bits: tuple[int, ...] = CALIBRATION.scale_bits
     sink_tokens: tuple[int, ...] = CALIBRATION.sink_tokens
+    head_ways: int = CALIBRATION.head_ways
+    key_bias: tuple[str, ...] = field(default=CALIBRATION.key_bias)
 
-    def frames(self, base: OscarConfig) -> Iterator[OscarConfig]:
-        """What keys and values of a layer have in common."""
-        for scale_bits, sinks in product(self.scale_bits, self.sink_tokens):
-            yield replace(base, scale_bits=scale_bits, sink_tokens=sinks, residual_length=0)
+    def __post_init__(self) -> None:
+        if self.head_ways not in (1, 2):
+            raise ValueError(f"head_ways={self.head_ways!r} is not allowed; use 1 or 2")
 
-    def keys(self) -> list[dict[str, Any]]:
-        """Ways to store keys."""
-        return [dict(zip(KEY_FIELDS, way, strict=True)) for way in product(self.bits, self.group_sizes)]
+    def keys(self, base: OscarConfig) -> list[Way]:
+        """Ways to store keys in blocks of base's size."""
+        sizes = [size for size in self.group_sizes if base.block_size % size == 0]
+        return [dict(zip(KEY_FIELDS, way, strict=True)) for way in product(self.bits, sizes)]
 
-    def values(self) -> list[dict[str, Any]]:
-        """Ways to store values."""
-        ways = product(self.bits, self.group_sizes, self.value_groupings)
+    def values(self, base: OscarConfig, head_dim: int) -> list[Way]:
+        """Ways to store values of this many channels in blocks of base's size."""
+        largest = max(head_dim, min(self.group_sizes))
+        fits = {
+            "per_token": [size for size in self.group_sizes if size <= largest],
+            "per_channel": [size for size in self.group_sizes if base.block_size % size == 0],
+        }
+        ways = [way for grouping in self.value_groupings for way in product(self.bits, fits[grouping], (grouping,))]
         return [dict(zip(VALUE_FIELDS, way, strict=True)) for way in ways]

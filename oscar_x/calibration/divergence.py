@@ -39,10 +39,18 @@ def measured_kl(
 
 
 def measure(
-    model: OscarModel, recordings: Sequence[Recording], settings: CacheSettings, biases: Mapping[int, KeyBias]
+    model: OscarModel,
+    recordings: Sequence[Recording],
+    settings: CacheSettings,
+    biases: Mapping[int, KeyBias],
+    tokens: int | None = None,
 ) -> Measured:
-    """Mean bits an element of the compressed layers, and mean KL over the recordings."""
-    tokens = min(recording.prefix for recording in recordings)
+    """Mean bits an element of the compressed layers, and mean KL over the recordings.
+
+    Args:
+        tokens: at which bits are counted; those of the shortest prefix when missing.
+    """
+    tokens = tokens or min(recording.prefix for recording in recordings)
     bits = elements = 0.0
     for layer in recordings[0].attention:
         heads, head_dim = recordings[0].states[layer][0].shape[1::2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +39,28 @@ def attention_output(seen: Attention, keys: Tensor, values: Tensor) -> Tensor:
     return output[0].transpose(0, 1)
 
 
+def attention_weights(seen: Attention, keys: Tensor) -> Tensor:
+    """Softmax weights of the prefix's tokens for the continuation, [num_key_value_heads, heads of a group, n, prefix].
+
+    Args:
+        keys: of the prefix, [num_key_value_heads, prefix, head_dim].
+    """
+    (heads, prefix, _), n = keys.shape, seen.query.shape[1]
+    scores = seen.query.unflatten(0, (heads, -1)) @ seen.keys.unsqueeze(1).transpose(-1, -2) * seen.scaling
+    at = torch.arange(prefix + n, device=keys.device)
+    return scores.masked_fill_(at[None] > at[prefix:, None], float("-inf")).softmax(-1)[..., :prefix]
+
+
+def value_error(weights: Tensor, error: Tensor) -> Tensor:
+    """What an error of the prefix's values does to the output, [n, num_attention_heads, head_dim].
+
+    Args:
+        weights: attention_weights.
+        error: [num_key_value_heads, prefix, head_dim].
+    """
+    return (weights @ error.unsqueeze(1)).flatten(0, 1).transpose(0, 1)
+
+
 def logit_effect(seen: Attention, error: Tensor) -> float:
     """KL that an error of the attention output costs, to second order, a token, in nats.
 
@@ -48,5 +71,11 @@ def logit_effect(seen: Attention, error: Tensor) -> float:
     Args:
         error: [n, num_attention_heads, head_dim].
     """
-    along = torch.einsum("rthd,thd->rt", seen.gradients, error)
-    return float(along.square().sum(dim=1).mean() / (2 * error.shape[0]))
+    return float(head_effects(seen, error, 1)[0])
+
+
+def head_effects(seen: Attention, error: Tensor, num_key_value_heads: int) -> np.ndarray:
+    """logit_effect of the error, and of each KV head's share of it alone, float64 [1 + num_key_value_heads]."""
+    along = torch.einsum("rthd,thd->rth", seen.gradients, error).unflatten(2, (num_key_value_heads, -1)).sum(3)
+    whole_and_parts = torch.cat([along.sum(2, keepdim=True), along], dim=2)
+    return (whole_and_parts.square().sum(1).mean(0) / (2 * error.shape[0])).double().cpu().numpy()

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from oscar_x.profile import Profile
 
 
+def _check_kl(kl: str | None) -> str | None:
+    """A number or "same", kept as it was written."""
+    if kl is None or kl == "same":
+        return kl
+    try:
+        float(kl)
+    except ValueError:
+        raise typer.BadParameter(f"{kl!r} is no number of nats; give one, or same") from None
+    return kl
+
+
 def calibrate(
     model: ModelArgument,
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="Where to write the profile.", show_default=False)],
@@ -36,8 +47,14 @@ def calibrate(
         typer.Option("--bits", help="Bits an element that must not be exceeded.", show_default="what the preset takes"),
     ] = None,
     kl: Annotated[
-        float | None,
-        typer.Option("--kl", help="Instead: KL that must not be exceeded, in nats.", show_default=False),
+        str | None,
+        typer.Option(
+            "--kl",
+            metavar="NATS|same",
+            help="Instead: KL that must not be exceeded, or the preset's own.",
+            callback=_check_kl,
+            show_default=False,
+        ),
     ] = None,
     sequences: Annotated[
         int | None,
@@ -73,7 +90,7 @@ def calibrate(
             loaded,
             data,
             bits_budget=bits,
-            kl_target=kl,
+            kl_target="same" if kl == "same" else None if kl is None else float(kl),
             sequences=sequences or CALIBRATION.sequences,
             prefix=prefix,
             continuation=continuation,
@@ -97,7 +114,7 @@ def _read_data(texts: list[str] | None, conversations: str | None, count: int | 
     return [*(load_text(name) for name in texts or ([] if asked else [DEFAULT_TEXT])), *asked]
 
 
-def _check_target(out: str, bits: float | None, kl: float | None) -> None:
+def _check_target(out: str, bits: float | None, kl: str | None) -> None:
     """Fail before minutes of work, not after them."""
     if bits is not None and kl is not None:
         raise typer.BadParameter("--bits and --kl exclude each other")
@@ -109,18 +126,21 @@ def _check_target(out: str, bits: float | None, kl: float | None) -> None:
 
 def _table(model: OscarModel, profile: Profile) -> Table:
     from oscar_x.cache import plan_layers
+    from oscar_x.compressor import block_layout, head_ways
 
-    table = make_table("Chosen settings", "layer", "keys", "values", "scales", "bits")
+    table = make_table("Chosen settings", "layer", "KV heads", "keys", "values", "scales", "bits")
     for plan in plan_layers(model.model.config, profile.settings):
-        own = profile.settings[plan.index]
         if not plan.compressed:
-            table.add_row(str(plan.index), "exact", "exact", "", "16")
+            table.add_row(str(plan.index), "", "exact", "exact", "", "16")
             continue
-        table.add_row(
-            str(plan.index),
-            f"{own.key_bits} bits, groups of {own.key_group_size}",
-            f"{own.value_bits} bits, groups of {own.value_group_size} {own.value_grouping.replace('_', ' ')}",
-            f"{own.scale_bits} bits",
-            f"{plan.bits_per_element:.2f}",
-        )
+        ways = head_ways(profile.settings[plan.index], plan.num_key_value_heads)
+        for heads, own in ways:
+            table.add_row(
+                str(plan.index),
+                ", ".join(map(str, heads)) if len(ways) > 1 else "all",
+                f"{own.key_bits} bits, groups of {own.key_group_size}",
+                f"{own.value_bits} bits, groups of {own.value_group_size} {own.value_grouping.replace('_', ' ')}",
+                f"{own.scale_bits} bits",
+                f"{block_layout(own, len(heads), plan.head_dim).bits_per_element:.2f}",
+            )
     return table

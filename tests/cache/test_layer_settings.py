@@ -16,6 +16,7 @@ from oscar_x.cache import CacheFileError, OscarCache, plan_layers
 from oscar_x.cache.reading import row_states
 from oscar_x.cache_settings import CacheSettings
 from oscar_x.config import PRESETS, OscarConfig
+from oscar_x.key_bias import KeyBias
 
 HEADS, HEAD_DIM = 2, 16
 
@@ -158,6 +159,13 @@ def test_one_layer_may_stay_exact(oscar_model, settings, ids, greedy):
 def test_settings_by_number_leave_the_rest_at_the_default(harness):
     cache = OscarCache(harness.model_config(layers=3), {1: PRESETS["max"]})
     assert [layer.oscar for layer in cache.layers] == [OscarConfig(), PRESETS["max"], OscarConfig()]
+
+
+def test_a_layer_may_keep_its_bias(harness):
+    bias = KeyBias(torch.ones(HEADS, HEAD_DIM), torch.ones(HEAD_DIM // 2))
+    left = replace(OscarConfig(), key_bias="off")
+    cache = OscarCache(harness.model_config(layers=3), {1: left}, key_biases={0: bias, 1: bias})
+    assert [layer.key_bias is not None for layer in cache.layers] == [True, False, False]
 
 
 def test_settings_are_values():

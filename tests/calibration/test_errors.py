@@ -9,7 +9,14 @@ import torch
 
 from oscar_x import PRESETS, CacheSettings, OscarConfig
 from oscar_x.calibration.divergence import measured_kl
-from oscar_x.calibration.errors import attention_output, logit_effect, stored
+from oscar_x.calibration.errors import (
+    attention_output,
+    attention_weights,
+    head_effects,
+    logit_effect,
+    stored,
+    value_error,
+)
 from oscar_x.calibration.passage import text_passage
 from oscar_x.calibration.recording import Attention, record
 from oscar_x.evals.corpus import load_text, token_sequences
@@ -83,3 +90,23 @@ def test_stored_states_are_those_of_a_cache():
         assert torch.equal(found[:, :, :5], exact[:, :, :5])
         error = (found - exact).norm() / exact.norm()
         assert 0 < error < 0.02
+
+
+def test_an_error_of_values_is_what_they_weigh(recording):
+    seen = recording.attention[3]
+    keys, values = (state[0] for state in recording.states[3])
+    error = torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+    expected = attention_output(seen, keys, values + error) - attention_output(seen, keys, values)
+    found = value_error(attention_weights(seen, keys), error)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_share_of_every_head(recording):
+    """SmolLM2's 9 heads attend to 3 KV heads, three by three."""
+    seen = recording.attention[3]
+    error = torch.zeros(seen.gradients.shape[1:])
+    error[:, 3:6] = torch.randn(32, 3, 64, generator=torch.Generator().manual_seed(0))
+    whole, first, second, third = head_effects(seen, error, 3)
+    assert whole == pytest.approx(logit_effect(seen, error))
+    assert (first, third) == (0, 0)
+    assert second == pytest.approx(whole)
