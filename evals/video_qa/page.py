@@ -10,7 +10,7 @@ from typing import Any
 
 from .drawing import difference_chart
 from .report import Report
-from .show import p_value, percent, points
+from .show import p_value, percent, points, spread
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
@@ -82,7 +82,8 @@ def _about(report: Report) -> str:
     told = [
         f"{plain['questions']:,} questions on {plain['clips']:,} clips of {tokens['least']:,} to {tokens['most']:,} "
         f"tokens. Every clip is read once and packed whole; then each question is asked from the packed cache. "
-        "Intervals hold 95% and are bootstrapped over clips; p is of McNemar's exact test."
+        "Intervals hold 95% and are bootstrapped over clips; p is of McNemar's exact test; KL is the divergence from "
+        "the full cache's distribution over the options, in nats, mean over questions."
     ]
     if plain["unfinished"]:
         told.append(f"Not finished: {plain['unfinished']:,} questions lack answers of some methods and are left out.")
@@ -101,13 +102,26 @@ def _cell(text: object, style: str = "") -> str:
 
 
 def _overall(report: Report) -> str:
-    head = ("method", "bits", "ratio", "bytes a clip", "accuracy %", "points to full", "lost", "won", "p", "reads")
+    head = (
+        "method",
+        "bits",
+        "ratio",
+        "bytes a clip",
+        "accuracy %",
+        "points to full",
+        "lost",
+        "won",
+        "p",
+        "KL",
+        "reads",
+    )
     rows = []
     for row in report.rows:
         against = row["overall"].get("against_full")
-        compared = ("", "", "", "")
+        compared = ("", "", "", "", "")
         if against is not None:
-            compared = (points(against["difference"]), against["lost"], against["won"], p_value(against["p"]))
+            tested = (points(against["difference"]), against["lost"], against["won"], p_value(against["p"]))
+            compared = (*tested, spread(against["kl"]))
         cells = (
             *(row["label"], f"{row['bits_per_element']:.3f}", f"{row['compression']:.2f}x"),
             *(f"{row['bytes_per_context']:,.0f}", percent(row["overall"]["accuracy"]), *compared),
@@ -139,8 +153,8 @@ def _pairs(report: Report) -> str:
     rows = [
         [
             *(_cell(labels[pair["one"]]), _cell(labels[pair["other"]]), _cell(points(pair["difference"]))),
-            *(_cell(pair["won"]), _cell(pair["lost"]), _cell(p_value(pair["p"]))),
+            *(_cell(pair["won"]), _cell(pair["lost"]), _cell(p_value(pair["p"])), _cell(spread(pair["kl_difference"]))),
         ]
         for pair in report.pairs
     ]
-    return _table(("method", "peer", "points", "right alone", "wrong alone", "p"), rows)
+    return _table(("method", "peer", "points", "right alone", "wrong alone", "p", "KL to full, difference"), rows)

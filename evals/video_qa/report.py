@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..method import Footprint
 from .answer_log import Record, RunError, key_of, read_records, read_settings
-from .significance import Comparison, accuracy_interval, compare
+from .significance import Comparison, accuracy_interval, compare, divergence, mean_over_questions
 
 FULL = "full"
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,12 @@ class Report:
     def _answers(self, name: str, value: str | None) -> list[list[int]]:
         return self._per_clip(lambda given: given[self.methods[0]]["answer"], name, value)
 
-    def _per_clip(self, read: Callable[[dict[str, Record]], int], name: str, value: str | None) -> list[list[int]]:
+    def _divergences(self, method: str, name: str, value: str | None) -> list[list[float]]:
+        return self._per_clip(lambda given: divergence(given[FULL]["scores"], given[method]["scores"]), name, value)
+
+    def _per_clip(
+        self, read: Callable[[dict[str, Record]], Number], name: str, value: str | None
+    ) -> list[list[Number]]:
         first = self.methods[0]
         rows = [
             [read(given) for given in clip if value is None or given[first][name] == value]
@@ -125,7 +131,8 @@ class Report:
         right = [[c == a for c, a in zip(*pair, strict=True)] for pair in zip(chosen, answers, strict=True)]
         cell: dict[str, Any] = {"questions": sum(map(len, right)), "accuracy": asdict(accuracy_interval(right))}
         if method != FULL and FULL in self.methods:
-            cell["against_full"] = asdict(self.against(method, FULL, name, value))
+            kl = mean_over_questions(self._divergences(method, name, value), seed=self.seed)
+            cell["against_full"] = {**asdict(self.against(method, FULL, name, value)), "kl": asdict(kl)}
         return cell
 
     def against(self, one: str, other: str, name: str = "kind", value: str | None = None) -> Comparison:
@@ -158,7 +165,13 @@ class Report:
         """Every method of OScaR against every peer."""
         ours = [method for method in self.methods if method.startswith("oscar-")]
         peers = [method for method in self.methods if method not in ours and method != FULL]
-        return [{"one": a, "other": b, **asdict(self.against(a, b))} for a in ours for b in peers]
+        return [{"one": a, "other": b, **asdict(self.against(a, b)), **self._closer(a, b)} for a in ours for b in peers]
+
+    def _closer(self, one: str, other: str) -> dict[str, Any]:
+        """How much less one method's options diverge from the full cache's than another's."""
+        pair = (self._divergences(method, "kind", None) for method in (one, other))
+        rows = [[a - b for a, b in zip(*clip, strict=True)] for clip in zip(*pair, strict=True)]
+        return {"kl_difference": asdict(mean_over_questions(rows, seed=self.seed))}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -23,6 +23,12 @@ def points(cell: dict[str, float]) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def spread(cell: dict[str, float]) -> str:
+    """A small number with its interval, "0.0042 [0.0031, 0.0055]"."""
+    value, low, high = (f"{cell[name]:.4f}" for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
 def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -31,19 +37,23 @@ def overall_table(report: Report) -> Table:
     """One line a method: bits, accuracy, and how it differs from the full cache."""
     table = Table(title=f"{report.questions} questions on {len(report.common)} clips", min_width=79, **_LOOK)
     table.add_column("method", no_wrap=True)
-    for column in ("bits", "ratio", "accuracy %", "points to full", "lost/won", "p", "reads"):
+    for column in ("bits", "accuracy %", "points to full", "lost/won", "p", "KL", "reads"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in report.rows:
         against = row["overall"].get("against_full")
         table.add_row(
             row["label"],
             f"{row['bits_per_element']:.2f}",
-            f"{row['compression']:.2f}x",
             percent(row["overall"]["accuracy"]),
             *(
-                ("", "", "")
+                ("", "", "", "")
                 if against is None
-                else (points(against["difference"]), f"{against['lost']}/{against['won']}", p_value(against["p"]))
+                else (
+                    points(against["difference"]),
+                    f"{against['lost']}/{against['won']}",
+                    p_value(against["p"]),
+                    f"{against['kl']['value']:.4f}",
+                )
             ),
             f"{row['packed_reads'] / 1e6:.1f}M",
         )

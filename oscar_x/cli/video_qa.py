@@ -175,6 +175,9 @@ def _report(console: Console, folders: list[str], html: str | None, json_file: s
     with working(console, "Counting"):
         report = read_report(folders)
         plain = report.to_dict()
+    # files first: whoever reads the tables may stop reading
+    write_json(str(Path(folders[0]) / "report.json"), plain)
+    page = write_html(report, html or Path(folders[0]) / "report.html")
     console.print(overall_table(report), split_table(report, "kinds"))
     if report.rows[0]["groups"]:
         console.print(split_table(report, "groups"))
@@ -182,10 +185,8 @@ def _report(console: Console, folders: list[str], html: str | None, json_file: s
         console.print(f"{plain['unfinished']} questions lack answers of some methods and are not counted")
     for clip, reason in report.results.failures.items():
         console.print(f"{clip} could not be read: {reason}", markup=False)
-    write_json(str(Path(folders[0]) / "report.json"), plain)
-    write_json(json_file, plain)
-    page = write_html(report, html or Path(folders[0]) / "report.html")
     console.print(f"wrote {page}", markup=False)
+    write_json(json_file, plain)
 
 
 def _source(data: str, data_format: str, media: MediaSettings, limit: int | None, lengths: str | None) -> Source:

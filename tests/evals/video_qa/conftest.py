@@ -34,7 +34,12 @@ class FakeAnswerer:
                 self.asked(f"{clip.id} {question.id} {method}")
                 choice = (len(clip.id) + int(question.id) * (1 + METHODS.index(method))) % len(OPTIONS)
                 given = {"question": question.id, "kind": question.kind, "group": clip.group, "packed_reads": 7}
-                answer = {"method": method, "choice": choice, "answer": question.answer, "scores": [0.0] * 3}
+                answer = {
+                    "method": method,
+                    "choice": choice,
+                    "answer": question.answer,
+                    "scores": [0.0, -0.1 * METHODS.index(method), float(choice)],
+                }
                 yield [{"record": "answer", "clip": clip.id} | given | answer]
 
 

@@ -84,7 +84,11 @@ def test_the_report_counts_what_the_records_say(
             found = row["overall"]["against_full"]["difference"]["value"]
             assert found == pytest.approx(share(row["method"]) - share("full"))
             assert row["bits_per_element"] == 2.0
-    assert [(pair["one"], pair["other"]) for pair in report.pairs] == [("oscar-balanced", "kivi")]
+            assert row["overall"]["against_full"]["kl"]["value"] > 0
+    (pair,) = report.pairs
+    assert (pair["one"], pair["other"]) == ("oscar-balanced", "kivi")
+    ours, peer = (row["overall"]["against_full"]["kl"]["value"] for row in report.rows[:0:-1])
+    assert pair["kl_difference"]["value"] == pytest.approx(ours - peer)
     assert json.loads(json.dumps(report.to_dict()))["questions"] == 24
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
-from oscar_x.evals.video_qa.significance import accuracy_interval, compare, mcnemar_exact
+from oscar_x.evals.video_qa.significance import accuracy_interval, compare, divergence, mcnemar_exact
 
 
 @pytest.mark.parametrize(("lost", "won", "p"), [(0, 0, 1.0), (1, 0, 1.0), (0, 6, 2 / 64), (2, 8, 112 / 1024)])
@@ -40,6 +41,14 @@ def test_compare_counts_pairs_and_flips():
     assert back.difference.low == pytest.approx(-found.difference.high)
     same = compare(one, one, answers)
     assert (same.flips, same.p, same.difference.low, same.difference.high) == (0, 1.0, 0.0, 0.0)
+
+
+def test_divergence_is_of_the_shares_that_scores_stand_for():
+    shares = [0.5, 0.25, 0.25]
+    scores, shifted = [math.log(share) for share in shares], [math.log(share) - 700 for share in shares]
+    other = [math.log(share) for share in (0.25, 0.5, 0.25)]
+    assert divergence(scores, shifted) == pytest.approx(0, abs=1e-12)
+    assert divergence(shifted, other) == pytest.approx(0.25 * math.log(2))
 
 
 def test_compare_refuses_other_questions():
