@@ -11,6 +11,7 @@ import oscar_x
 from oscar_x import PRESETS, CacheSettings
 from oscar_x.calibration import Candidates
 from oscar_x.evals.ablation import ablation
+from oscar_x.evals.calibration_markdown import markdown
 from oscar_x.evals.calibration_run import make_profiles, run_calibration_table
 from oscar_x.evals.calibration_table import BALANCED, CALIBRATED, EQUAL_KL, PAPER, CalibrationTable
 from oscar_x.evals.corpus import load_text
@@ -18,6 +19,7 @@ from oscar_x.evals.fidelity_report import FidelityReport, MethodScores
 from oscar_x.evals.method import Footprint, Method
 from oscar_x.evals.phases import Scores
 
+SETTINGS = {"sequences": 3, "prefix": 1, "continuation": 1, "text": "kjv", "dtype": "float32", "device": "cpu"}
 FEW = Candidates(bits=(2, 3), group_sizes=(16, 32), scale_bits=(4,))
 
 
@@ -93,6 +95,10 @@ def test_lines_say_what_was_missed_and_what_does_not_help():
     assert others[0].startswith("A does not help here: KL without it is 0.80")
     assert others[1].startswith("B makes no measurable difference here")
     assert len(others) == 2
+    text = markdown(table.to_dict() | {"fidelity": table.report.to_dict() | {"settings": SETTINGS}})
+    assert "| calibrated, equal bytes | 3.00 | 1.000 | 0.0750 (0.0500-0.1000) | 0.50 | 0.900 |" in text
+    assert "| a | 3.00 | 1.000 | 0.0600 (0.0400-0.0800) | 0.80 | 0.900 | hurts |" in text
+    assert text.count("\n- ") == 4
 
 
 def test_command(tiny, tmp_path, monkeypatch, profiles):
