@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..calibration import calibrate
+from ..calibration import Calibration
 from ..calibration.passage import Passage, text_passage
 from ..profile import Profile
 from ..prompts import tokenizer_of
@@ -29,12 +29,10 @@ def make_profiles(
 
     Args:
         model: loaded with the preset to beat.
-        data, arguments: of calibrate().
+        data, arguments: of Calibration.
     """
-    calibrated = calibrate(model, data, progress=progress, **arguments)
-    target = calibrated.before.kl
-    equal = calibrate(model, data, kl_target=target, progress=progress, **arguments)
-    return {EQUAL_BYTES_PROFILE: calibrated, EQUAL_KL_PROFILE: equal}
+    read = Calibration(model, data, progress=progress, **arguments)
+    return {EQUAL_BYTES_PROFILE: read.profile(), EQUAL_KL_PROFILE: read.profile(kl_target="same")}
 
 
 def run_calibration_table(

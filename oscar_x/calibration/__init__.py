@@ -1,6 +1,6 @@
 """Calibration: chooses the settings of every layer under a budget. docs/calibration.md."""
 
-from .calibrate import calibrate
+from .calibrate import Calibration, calibrate
 from .candidates import Candidates
 
-__all__ = ["Candidates", "calibrate"]
+__all__ = ["Calibration", "Candidates", "calibrate"]

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..cache.cache import ATTENTION_NAME
 from ..cache.serialize import model_signature
-from ..cache_settings import CacheSettings
 from ..config import CALIBRATION
-from ..profile import Measured, Profile
+from ..profile import Profile
 from ..weights import weight_samples
 from .candidates import Candidates
-from .choose import Option, choose, pareto
 from .data import passages_of
 from .divergence import measure
 from .options import all_options
-from .passage import Passage, hash_passages
+from .passage import hash_passages
 from .recording import Recording, compressible_layers, record
+from .search import SOUGHT, Search
 
 if TYPE_CHECKING:
     from ..model import OscarModel
 
 Progress = Callable[[int, int, str], None]
-# halvings of the range in which the budget for a KL target is sought; a measurement each
-HALVINGS = 8
 # every third sequence only measures: on those that were chosen from, what was chosen looks better than it is
 MEASURES = 3
-# of a KL target, what is sought on the sequences measured on: other data will differ
-SOUGHT = 0.9
 
 
 def calibrate(
@@ -73,55 +68,82 @@ def calibrate(
         MediaError: as OscarModel.chat.
     """
     _check_target(bits_budget, kl_target)
-    _check_model(model)
-    passages = passages_of(model, data, sequences, prefix, continuation)
-    report = progress or (lambda done, total, what: None)
-    recordings = []
-    for number, passage in enumerate(passages):
-        report(number, len(passages), f"reading sequence {number + 1} of {len(passages)}")
-        recordings.append(record(model, passage, CALIBRATION.draws, seed))
-    chosen_from, measured = _shares(recordings)
-    tokens = min(recording.prefix for recording in recordings)
-    before = measure(model, measured, model.settings, model.key_biases, tokens)
-    options = all_options(
-        chosen_from,
-        model.config,
-        candidates or Candidates(),
-        model.key_biases,
-        tokens,
-        lambda done, total: report(done, total, f"layer {done + 1} of {total}"),
+    read = Calibration(
+        model,
+        data,
+        sequences=sequences,
+        prefix=prefix,
+        continuation=continuation,
+        candidates=candidates,
+        seed=seed,
+        progress=progress,
     )
-    report(len(options), len(options), "choosing")
-    search = _Search(model, measured, options, tokens)
-    if kl_target is not None:
-        target = {"kl_target": float(before.kl if kl_target == "same" else kl_target)}
-        chosen = search.reach(target["kl_target"] * SOUGHT)
-    else:
-        target = {"bits_budget": float(before.bits_per_element if bits_budget is None else bits_budget)}
-        chosen = search.under(target["bits_budget"])
-    return _profile(model, passages, target, before, *chosen)
+    return read.profile(bits_budget=bits_budget, kl_target=kl_target)
 
 
-def _profile(
-    model: OscarModel,
-    passages: list[Passage],
-    target: dict[str, float],
-    before: Measured,
-    settings: CacheSettings,
-    after: Measured,
-) -> Profile:
-    return Profile(
-        settings=settings,
-        signature=model_signature(model.model.config),
-        model_type=model.model.config.get_text_config(decoder=True).model_type,
-        data_hash=hash_passages(passages),
-        library_version=version("oscar-x"),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        target=target,
-        before=before,
-        after=after,
-        weights=weight_samples(model.model, model.adapter),
-    )
+class Calibration:
+    """What calibrate() reads and estimates, which takes most of its time, for any number of profiles.
+
+    Attributes:
+        before: what the model's settings measure.
+    """
+
+    def __init__(
+        self,
+        model: OscarModel,
+        data: Any,
+        *,
+        sequences: int = CALIBRATION.sequences,
+        prefix: int = CALIBRATION.prefix,
+        continuation: int = CALIBRATION.continuation,
+        candidates: Candidates | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """Arguments and errors are those of calibrate()."""
+        _check_model(model)
+        self.model, self.passages = model, passages_of(model, data, sequences, prefix, continuation)
+        report = progress or (lambda done, total, what: None)
+        recordings = []
+        for number, passage in enumerate(self.passages):
+            report(number, len(self.passages), f"reading sequence {number + 1} of {len(self.passages)}")
+            recordings.append(record(model, passage, CALIBRATION.draws, seed))
+        chosen_from, measured = _shares(recordings)
+        tokens = min(recording.prefix for recording in recordings)
+        self.before = measure(model, measured, model.settings, model.key_biases, tokens)
+        options = all_options(
+            chosen_from,
+            model.config,
+            candidates or Candidates(),
+            model.key_biases,
+            tokens,
+            lambda done, total: report(done, total, f"layer {done + 1} of {total}"),
+        )
+        report(len(options), len(options), "choosing")
+        self._search = Search(model, measured, options, tokens)
+
+    def profile(self, *, bits_budget: float | None = None, kl_target: float | Literal["same"] | None = None) -> Profile:
+        """As calibrate()."""
+        _check_target(bits_budget, kl_target)
+        if kl_target is not None:
+            target = {"kl_target": float(self.before.kl if kl_target == "same" else kl_target)}
+            settings, after = self._search.reach(target["kl_target"] * SOUGHT)
+        else:
+            target = {"bits_budget": float(self.before.bits_per_element if bits_budget is None else bits_budget)}
+            settings, after = self._search.under(target["bits_budget"])
+        config = self.model.model.config
+        return Profile(
+            settings=settings,
+            signature=model_signature(config),
+            model_type=config.get_text_config(decoder=True).model_type,
+            data_hash=hash_passages(self.passages),
+            library_version=version("oscar-x"),
+            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            target=target,
+            before=self.before,
+            after=after,
+            weights=weight_samples(self.model.model, self.model.adapter),
+        )
 
 
 def _shares(recordings: list[Recording]) -> tuple[list[Recording], list[Recording]]:
@@ -130,50 +152,6 @@ def _shares(recordings: list[Recording]) -> tuple[list[Recording], list[Recordin
     if not measured:
         return recordings, recordings
     return [recording for at, recording in enumerate(recordings) if at % MEASURES != MEASURES - 1], measured
-
-
-class _Search:
-    """Settings for budgets, and what they measure."""
-
-    def __init__(
-        self, model: OscarModel, recordings: list[Recording], options: Mapping[int, Sequence[Option]], tokens: int
-    ) -> None:
-        self.model = model
-        self.recordings = recordings
-        self.tokens = tokens
-        self.layers = list(options)
-        self.fronts = [pareto(options[layer]) for layer in self.layers]
-
-    def under(self, budget: float) -> tuple[CacheSettings, Measured]:
-        """The best settings by estimate under a number of bits an element."""
-        chosen = choose(self.fronts, budget)
-        own = {layer: option.settings for layer, option in zip(self.layers, chosen, strict=True)}
-        settings = CacheSettings(self.model.config, own)
-        return settings, measure(self.model, self.recordings, settings, self.model.key_biases, self.tokens)
-
-    def reach(self, target: float) -> tuple[CacheSettings, Measured]:
-        """The fewest bits whose measured KL is within the target, by bisection.
-
-        Raises:
-            ValueError: no budget is enough.
-        """
-        low, high = (sum(front[at].bits for front in self.fronts) for at in (0, -1))
-        best = self.under(high)
-        if best[1].kl > target:
-            raise ValueError(
-                f"kl_target={target / SOUGHT:.4g} cannot be met: at {high:.2f} bits an element the KL is "
-                f"{best[1].kl:.4f} and {SOUGHT} of the target is sought; "
-                "allow more bits among the candidates"
-            )
-        for _ in range(HALVINGS):
-            # KL falls about fourfold a bit, so most of the range is far below any useful target
-            middle = (low + high) / 2
-            found = self.under(middle)
-            if found[1].kl <= target:
-                best, high = found, middle
-            else:
-                low = middle
-        return best
 
 
 def _check_target(bits_budget: Any, kl_target: Any) -> None:
