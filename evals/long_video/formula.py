@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +19,8 @@ MOST_TOKENS = 2**36
 
 @dataclass(frozen=True)
 class LayerFormula:
-    """One layer of one sequence.
+    """One layer of one sequence. Blocks are taken to be full: settings with modality_split close some early, and hold
+    more.
 
     Attributes:
         token_bytes: of a token's keys and values as the model makes them.
@@ -129,13 +132,23 @@ class Replay:
             return self.tokens * layer.token_bytes
         if self._residual() >= layer.residual_length + layer.block_size:
             self._pack()
-        self.tokens += count
         if count > max(1, layer.residual_length):  # a prompt is packed before it is stored
+            self.tokens += count
             self._pack()
+        else:
+            self._try_out(count)
+            self.tokens += count
         needed = min(self.tokens, layer.sink_tokens) + self._residual()
         if needed > self.exact_capacity:
             self.exact_capacity = -(-needed // STEP) * STEP
         return self.nbytes
+
+    def aside(self, counts: Iterable[int]) -> None:
+        """As many tokens are read by a fork, in these passes, and forgotten; storage that grew for them stays."""
+        twin = copy(self)
+        for count in counts:
+            twin.feed(count)
+        self.capacity = twin.capacity
 
     @property
     def nbytes(self) -> int:
@@ -147,6 +160,17 @@ class Replay:
 
     def _pack(self) -> None:
         self.packed += max(0, self._residual() - self.layer.residual_length) // self.layer.block_size
-        short = self.packed - self.capacity
+        self._reserve(self.packed)
+
+    def _try_out(self, count: int) -> None:
+        """A few tokens see, at each position, the blocks that decoding one by one would have packed by then; the
+        blocks are given back, their storage stays."""
+        held, limit = self.tokens - self.packed * self.layer.block_size, self.layer.window
+        last = count - 1 - (limit - held)
+        if self.tokens and last >= 0:
+            self._reserve(self.packed + 1 + last // self.layer.block_size)
+
+    def _reserve(self, blocks: int) -> None:
+        short = blocks - self.capacity
         if short > 0:
             self.capacity += short if self.capacity == 0 else max(short, LEAST_GROWTH, self.capacity // GROWTH)

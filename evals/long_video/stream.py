@@ -136,7 +136,7 @@ def run_stream(
         report.points.append(prediction.point(cache, shown, int(frames), len(session.tokens) - held, took))
         if shown - asked >= ask_every:
             asked = shown
-            report.answers.extend(_ask(session, questions, shown, listed))
+            report.answers.extend(_ask(session, prediction, questions, shown, listed))
     return report
 
 
@@ -153,6 +153,11 @@ class Prediction:
         self.token_bytes = shape.layers * shape.full_bytes(1, dtype.itemsize)
         self.tokens = 0
 
+    def aside(self, asked: int, fed: int) -> None:
+        """A fork read a question of `asked` tokens and, one by one, those of its answer; `fed` in all."""
+        for layer in self.layers:
+            layer.aside([asked, *[1] * (fed - asked)])
+
     def point(self, cache: OscarCache, seconds: float, frames: int, count: int, took: float) -> StreamPoint:
         """Where the cache is after a piece of `count` tokens, and where it should be."""
         self.tokens += count
@@ -162,13 +167,17 @@ class Prediction:
         return StreamPoint(seconds, frames, tokens, memory.total, predicted, line, full, memory.peak, took)
 
 
-def _ask(session: Session, questions: list[Question], shown: float, listed: bool) -> Iterator[StreamAnswer]:
+def _ask(
+    session: Session, prediction: Prediction, questions: list[Question], shown: float, listed: bool
+) -> Iterator[StreamAnswer]:
     for question in questions:
-        start, first, said = time.perf_counter(), 0.0, ""
-        stream = session.stream(worded(question, listed), keep=False, max_new_tokens=ANSWER_TOKENS, do_sample=False)
-        for piece in stream:
+        aside, start, first, said = session.fork(), time.perf_counter(), 0.0, ""
+        held, text = session.cache.get_seq_length(), worded(question, listed)
+        asked = aside.prepare(text)["input_ids"].shape[1]
+        for piece in aside.stream(text, max_new_tokens=ANSWER_TOKENS, do_sample=False):
             first = first or time.perf_counter() - start
             said += piece
+        prediction.aside(asked, aside.cache.get_seq_length() - held)
         right = named_option(said, question) == question.answer
         yield StreamAnswer(shown, question.kind, question.text, question.answer, said.strip(), right, first)
 

@@ -86,7 +86,7 @@ def run_study(
     streams = [
         run_stream(model, cache, study.stream, **arriving)  # type: ignore[arg-type]
         for cache in caches
-        if study.stream and cache.name in own
+        if study.stream and cache.settings is not None
     ]
     settings = {
         **asdict(study),

@@ -96,11 +96,12 @@ def ask_all(
 
     from oscar_x.cli.demo_media import answer_in_turn
 
+    names = ["question", "right", *(side.name for side in sides)]
     given = [(question.text, question.answer) for question in questions] or [(str(prompt), "")]
     done: list[list[str]] = []
 
     def table(row: list[str] | None = None) -> Table:
-        shown = make_table("Answers", "question", "right", *(side.name for side in sides), words=("right",))
+        shown = make_table("Answers", *names, words=names)
         for line in [*done, *([row] if row else [])]:
             shown.add_row(*line)
         return shown
@@ -110,7 +111,6 @@ def ask_all(
             for _ in answer_in_turn(sides, text, max_new_tokens):
                 live.update(table([text, right, *(side.answer.strip() for side in sides)]))
             done.append([text, right, *(side.answer.strip() for side in sides)])
-    names = ["question", "right", *(side.name for side in sides)]
     return table(), [dict(zip(names, line, strict=True)) for line in done]
 
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+import oscar_x
 from oscar_x.cache import OscarCache
 from oscar_x.cache_settings import CacheSettings
 from oscar_x.config import PRESETS, OscarConfig
 from oscar_x.evals.bench.shapes import find_shape
 from oscar_x.evals.cache_memory import layer_config
-from oscar_x.evals.long_video.contenders import FULL_SETTINGS
+from oscar_x.evals.long_video.contenders import FULL_SETTINGS, shape_of
 from oscar_x.evals.long_video.formula import Replay, cache_formula
 
 SHAPE = find_shape("Qwen2.5-VL-7B")
@@ -52,7 +53,7 @@ def test_the_formula_is_within_one_percent_of_a_real_layer(name):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("chunk", [700, 40, 1])
+@pytest.mark.parametrize("chunk", [700, 1])
 def test_the_replay_of_a_stream_is_exact_and_the_peak_a_bound(name, chunk):
     chunks = [chunk] * min(300, 9000 // chunk)
     formula = one_layer(name)
@@ -61,6 +62,25 @@ def test_the_replay_of_a_stream_is_exact_and_the_peak_a_bound(name, chunk):
     assert [replay.feed(count) for count in chunks] == [held for held, _ in allocated]
     if chunk > 64:  # smaller pieces wait beside the window
         assert allocated[-1][1] <= formula.peak(sum(chunks))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [1, 40, 60, 150])
+def test_the_replay_is_exact_through_a_model_and_with_forks_beside_it(tiny, chunk):
+    model = oscar_x.load(tiny("llama"), device="cpu")
+    formula = cache_formula(shape_of(model), model.settings, model.model.dtype)
+    cache, replays = model.new_cache(), [Replay(layer) for layer in formula.layers]
+    for step in range(300 // chunk + 3):
+        model.model(torch.full((1, chunk), 5), past_key_values=cache)
+        predicted = [replay.feed(chunk) for replay in replays]
+        assert [layer.pool.records.nbytes + layer.exact.nbytes for layer in cache.packed_layers] == predicted
+        if step % 3 == 1:
+            aside = cache.fork()
+            for count in (50, 1, 1):
+                model.model(torch.full((1, count), 7), past_key_values=aside)
+            del aside  # gives its blocks back
+            for replay in replays:
+                replay.aside((50, 1, 1))
 
 
 def test_a_full_cache_and_settings_by_layer():
