@@ -82,7 +82,7 @@ Conversations = Annotated[
     typer.Option(
         "--conversations",
         metavar="FILE",
-        help="Conversations with media: a JSONL file (docs/calibration.md), or embedded-vlm for that model's own.",
+        help="Conversations with media: a JSONL file (docs/calibration.md), or embedded-vlm or tiny-omni (generated).",
         show_default=False,
     ),
 ]

@@ -11,7 +11,12 @@ from typer.testing import CliRunner
 
 import oscar_x
 from oscar_x.cli.eval_command import eval_app
-from oscar_x.evals.conversations import embedded_vlm_conversations, load_conversations, run_on_conversations
+from oscar_x.evals.conversations import (
+    embedded_vlm_conversations,
+    load_conversations,
+    run_on_conversations,
+    tiny_omni_conversations,
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +81,17 @@ def test_splits_of_the_embedded_set_are_disjoint_and_repeat():
     ]
     assert len(images) == 4
     assert taken["train"][0].turns != first.turns
+
+
+def test_clips_of_the_tiny_omni_set():
+    first, again = (next(tiny_omni_conversations("held-out", 0, length=4)) for _ in range(2))
+    (part,) = first.messages[0]["content"]
+    assert part["type"] == "video"
+    assert first.use_audio_in_video
+    assert 1 <= len(first.turns) <= 6
+    assert all(turn.answer for turn in first.turns)
+    assert again.turns == first.turns
+    assert next(tiny_omni_conversations("train", 0, length=4)).turns != first.turns
 
 
 def test_command(tiny_media, tmp_path):
