@@ -39,7 +39,7 @@ class Part:
         for place, head in enumerate(self.heads):
             states[:, head] = share[:, place]
 
-    @cached_property
+    @property
     def run(self) -> slice | None:
         """The heads as a slice, where they are neighbours."""
         first, stop = self.heads[0], self.heads[-1] + 1

@@ -8,13 +8,14 @@ from itertools import pairwise
 
 import torch
 
-from .cache.bias_share import block_positions, places_bias
+from .cache.bias_share import packed_positions
 from .cache.handle import KVHandle
 from .cache.layer import OscarLayer
 from .cache.packing import provisional_blocks
 from .cache.rows import Spans
-from .cache.visibility import Sight, token_columns, visible_columns
-from .kernels.decode_attention import exact_attention, merge_attention, packed_attention
+from .cache.tables import BlockTable, upload
+from .cache.visibility import Sight, packed_columns, token_columns, visible_columns
+from .kernels.decode_attention import exact_attention, joint_attention, packed_attention
 
 States = tuple[torch.Tensor, torch.Tensor]
 
@@ -86,22 +87,29 @@ def _attend_segment(
     scaling: float,
 ) -> torch.Tensor:
     query = grouped[:, :, :, segment]
-    single = sight.past_visible and grouped.shape[3] == 1
-    exact = Exact(*states, None if single and _all_held(layer, due) else _exact_columns(layer, states, due))
-    if not any(due):
-        return _attend_regions(layer, query, exact, _tables(layer), sight, first, segment, scaling)
-    with provisional_blocks(layer, due) as tables:
-        return _attend_regions(layer, query, exact, tables, sight, first, segment, scaling)
+    if any(due):
+        exact = Exact(*states, _exact_columns(layer, states, due), None)
+        with provisional_blocks(layer, due) as provisional:
+            return _attend_regions(layer, query, exact, provisional, sight, first, segment, scaling)
+    if sight.past_visible and grouped.shape[3] == 1:  # the newest token: it sees whatever is held
+        equal = len({row.exact for row in layer.rows}) == 1
+        exact = Exact(*states, None, None if equal else layer.exact_lengths())
+    else:
+        exact = Exact(*states, _exact_columns(layer, states, due), None)
+    table = layer.table() if any(row.blocks for row in layer.rows) else None
+    return _attend_regions(layer, query, exact, table, sight, first, segment, scaling)
 
 
 @dataclass(frozen=True)
 class Exact:
-    """Exact keys and values [batch, heads, slots, head_dim] and the column of each slot, int64 [batch, slots]: -1 for
-    a slot that must not be read, None where every query sees every slot."""
+    """Exact keys and values [batch, heads, slots, head_dim]; the column of each slot, int64 [batch, slots], -1 for a
+    slot that must not be read, or None where every query sees every slot of a row, up to `lengths`, int64 [batch], if
+    rows hold different numbers."""
 
     keys: torch.Tensor
     values: torch.Tensor
     columns: torch.Tensor | None
+    lengths: torch.Tensor | None
 
 
 def _exact_states(layer: OscarLayer, new: States | None) -> States:
@@ -109,10 +117,6 @@ def _exact_states(layer: OscarLayer, new: States | None) -> States:
     width = max(row.exact for row in layer.rows)
     keys, values = layer.exact.keys[:, :, :width], layer.exact.values[:, :, :width]
     return (keys, values) if new is None else (torch.cat([keys, new[0]], 2), torch.cat([values, new[1]], 2))
-
-
-def _all_held(layer: OscarLayer, due: list[int]) -> bool:
-    return not any(due) and len({row.exact for row in layer.rows}) == 1
 
 
 def _exact_columns(layer: OscarLayer, states: States, due: list[int]) -> torch.Tensor:
@@ -125,18 +129,14 @@ def _exact_columns(layer: OscarLayer, states: States, due: list[int]) -> torch.T
         columns[index, :sinks] = token_columns(row, 0, sinks)
         start, stop = sinks + row.packed + packed, sinks + row.packed + row.residual
         columns[index, sinks + packed : row.exact] = token_columns(row, start, stop)
-    return columns.to(layer.device)
-
-
-def _tables(layer: OscarLayer) -> States | None:
-    return layer.table() if any(row.blocks for row in layer.rows) else None
+    return upload(columns, layer.device)
 
 
 def _attend_regions(
     layer: OscarLayer,
     query: torch.Tensor,
     exact: Exact,
-    tables: States | None,
+    table: BlockTable | None,
     sight: Sight,
     first: int,
     segment: slice,
@@ -145,50 +145,30 @@ def _attend_regions(
     """query [batch, num_key_value_heads, heads of a group, n, head_dim] -> the same shape, fp32."""
     group, count = query.shape[2:4]
     rows = query.flatten(2, 3)
-    parts = []
+    seen = None
+    if exact.columns is not None:
+        seen = _for_group(visible_columns(sight, exact.columns, first, segment), group)
+    if table is None:
+        output, _ = exact_attention(rows, exact.keys, exact.values, scaling, seen, exact.lengths)
+        return output.unflatten(2, (group, count))
+    visible = None
+    if not sight.past_visible:
+        if "columns" not in table.memo:
+            table.memo["columns"] = packed_columns(layer, table)
+        visible = _for_group(visible_columns(sight, table.memo["columns"], first, segment), group)
+    call = rows, layer.pool.records, table.ids, table.lengths, layer.compressor.layout, scaling
+    bias = layer.key_bias, packed_positions(layer, table)
+    backend = layer.oscar.backend
+    used = table.used if table.uneven else None
     if exact.keys.shape[2]:
-        visible = None
-        if exact.columns is not None:
-            visible = _for_group(visible_columns(sight, exact.columns, first, segment), group)
-        parts.append(exact_attention(rows, exact.keys, exact.values, scaling, visible))
-    if tables is not None:
-        visible, columns, placed = None, None, places_bias(layer)
-        if placed or not sight.past_visible:
-            columns = _packed_columns(layer, tables[1])
-            if not sight.past_visible:
-                visible = _for_group(visible_columns(sight, columns, first, segment), group)
-        positions = None
-        if layer.key_bias is not None:
-            positions = block_positions(layer, tables[1], columns if placed else None)
-        layout = layer.compressor.layout
-        parts.append(
-            packed_attention(
-                rows,
-                layer.pool.records,
-                *tables,
-                layout,
-                scaling,
-                visible,
-                layer.key_bias,
-                positions,
-                layer.oscar.backend,
-            )
-        )
-        layer.packed_reads += layer.packed_tokens * count
-    return merge_attention(parts)[0].unflatten(2, (group, count))
+        states = exact.keys, exact.values, visible, seen
+        output, _ = joint_attention(*call, *states, *bias, backend, used, exact.lengths)
+    else:
+        output, _ = packed_attention(*call, visible, *bias, backend, used)
+    layer.packed_reads += layer.packed_tokens * count
+    return output.unflatten(2, (group, count))
 
 
 def _for_group(visible: torch.Tensor, group: int) -> torch.Tensor:
     """[batch, queries, slots] -> [batch, 1, heads of a group * queries, slots]."""
     return visible[:, None].repeat(1, 1, group, 1)
-
-
-def _packed_columns(layer: OscarLayer, lengths: torch.Tensor) -> torch.Tensor:
-    """Column of each packed slot, int64 [batch, blocks * block_size], -1 past a block's length."""
-    block_size = layer.oscar.block_size
-    columns = torch.full((*lengths.shape, block_size), -1)
-    kept = torch.arange(block_size) < lengths.cpu()[..., None]
-    for index, row in enumerate(layer.rows):
-        total = int(kept[index].sum())
-        columns[index][kept[index]] = token_columns(row, row.sink_tokens, row.sink_tokens + total)
-    return columns.flatten(1).to(lengths.device)

@@ -16,6 +16,7 @@ from transformers.masking_utils import causal_mask_function, sdpa_mask
 from .attend import attend
 from .cache.cache import ATTENTION_NAME as NAME
 from .cache.handle import KVHandle, WatchedStates
+from .cache.static import attend_static
 
 
 def register() -> None:
@@ -56,6 +57,10 @@ def oscar_attention_forward(
         return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **kwargs)
     _check_features(dropout, kwargs)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if key.layer.static is not None:
+        if attention_mask is not None:
+            raise ValueError("a step of fixed shapes takes no attention_mask: every token of a row is seen")
+        return attend_static(key, query, scaling).transpose(1, 2), None
     prompt = key.layer.shared.prompt_columns - key.layer.get_seq_length()
     if not 0 < prompt < query.shape[2]:
         return _attend(module, query, key, attention_mask, scaling), None

@@ -81,14 +81,21 @@ class Compressor:
         self.layout = block_layout(config, num_key_value_heads, head_dim)
 
     def compress(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, out: torch.Tensor | None = None
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        out: torch.Tensor | None = None,
+        ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """[blocks, num_key_value_heads, block_size, head_dim] twice -> records uint8 [blocks, record_bytes].
+
+        Args:
+            out, ids: where to write; see kernels.compress.compress_blocks.
 
         Raises:
             TypeError, ValueError: wrong dtype or shape, NaN or infinity.
         """
-        return compress_blocks(key_states, value_states, self.layout, out, backend=self.config.backend)
+        return compress_blocks(key_states, value_states, self.layout, out, ids, backend=self.config.backend)
 
     def decompress(self, records: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Records -> un-rotated fp32 keys and values [blocks, num_key_value_heads, block_size, head_dim]."""

@@ -8,6 +8,7 @@ from ..composite import CompositeLayout, Layout, parts_of
 from ..layout import BlockLayout
 from ..triton_support import chooses_triton
 from . import reference
+from .finite import check_finite
 
 
 def compress_blocks(
@@ -44,14 +45,11 @@ def compress_blocks(
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}; expected [blocks, {', '.join(map(str, expected))}]"
             )
-        if not torch.isfinite(tensor).all():
-            where = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-            raise ValueError(
-                f"{name} is not finite, first at [block, head, token, channel] = {where}; nothing was packed"
-            )
     if out is None:
         out = torch.zeros(len(key_states), layout.record_bytes, dtype=torch.uint8, device=key_states.device)
     _check_records(out, ids, layout, len(key_states))
+    if not torch.compiler.is_compiling():  # there the operator asks, which torch.compile does not look into
+        check_finite(key_states, value_states)
     for part in parts_of(layout):
         _compress(part.take(key_states), part.take(value_states), part.layout, out, ids, backend)
     return out
@@ -94,6 +92,10 @@ def _check_records(out: torch.Tensor, ids: torch.Tensor | None, layout: Layout, 
         )
     if ids is not None and (ids.dtype != torch.int64 or tuple(ids.shape) != (blocks,)):
         raise ValueError(f"ids must be int64 [{blocks}], got {ids.dtype} {tuple(ids.shape)}")
+    if ids is not None and blocks and ids.device.type == "cpu" and not torch.compiler.is_compiling():
+        low, high = (int(number) for number in ids.aminmax())
+        if low < 0 or high >= rows:
+            raise ValueError(f"ids holds {low if low < 0 else high}; allowed are 0 to {rows - 1}")
 
 
 def decompress_blocks(records: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:

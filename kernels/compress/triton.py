@@ -11,6 +11,7 @@ from ..decode_attention.triton_sizes import Tiles, refusal, tiles_of
 from ..hadamard.triton import rotate_rows
 from ..layout import BlockLayout
 from ..triton_support import layout_numbers, layout_of
+from .finite import check_finite
 from .triton_store import nearest, store_matrix
 
 NORM_LEVELS = tl.constexpr(255.0)
@@ -138,14 +139,27 @@ def compress_blocks(
     key_states: torch.Tensor, value_states: torch.Tensor, layout: BlockLayout, records: torch.Tensor, ids: torch.Tensor
 ) -> None:
     """Packs blocks into records[ids]; arguments as in op.compress_blocks, none of them missing."""
-    compress_blocks_op(key_states, value_states, records, ids, layout_numbers(layout))
+    numbers = layout_numbers(layout)
+    compress_blocks_op(key_states, value_states, records, ids, numbers, torch.compiler.is_compiling())
 
 
 @torch.library.custom_op("oscar_x::compress_blocks", mutates_args=("records",))
 def compress_blocks_op(
-    key_states: torch.Tensor, value_states: torch.Tensor, records: torch.Tensor, ids: torch.Tensor, layout: list[int]
+    key_states: torch.Tensor,
+    value_states: torch.Tensor,
+    records: torch.Tensor,
+    ids: torch.Tensor,
+    layout: list[int],
+    check: bool,
 ) -> None:
-    """The launches, without anything that waits for the device; layout: layout_numbers() of the layout."""
+    """The launches.
+
+    Args:
+        layout: layout_numbers() of the layout.
+        check: whether check_finite() goes first, which waits for the device.
+    """
+    if check:
+        check_finite(key_states, value_states)
     blocks, heads = key_states.shape[:2]
     if not blocks:
         return
@@ -161,7 +175,7 @@ def compress_blocks_op(
 
 
 @compress_blocks_op.register_fake
-def _(key_states, value_states, records, ids, layout):
+def _(*_arguments):
     return None
 
 

@@ -9,6 +9,7 @@ from ..key_bias import KeyBias
 from ..layout import BlockLayout
 from ..triton_support import chooses_triton, has_triton
 from . import cpu, reference
+from .arguments import check_exact, check_packed, check_range, trim_exact, trim_table
 from .by_parts import by_parts
 
 Part = tuple[torch.Tensor, torch.Tensor]
@@ -35,6 +36,7 @@ def packed_attention(
     key_bias: KeyBias | None = None,
     positions: torch.Tensor | None = None,
     backend: str = "auto",
+    used: torch.Tensor | None = None,
 ) -> Part:
     """Attention of queries over packed blocks, without dequantizing more than a few blocks at a time.
 
@@ -44,7 +46,8 @@ def packed_attention(
         records: uint8 [capacity, record_bytes], the pool of packed blocks.
         table: int64 [batch, blocks], the record of each block of each row; entries of length 0 may name any record
             that was ever written.
-        lengths: int64 [batch, blocks], tokens of each block that count, 0 to block_size.
+        lengths: int64 [batch, blocks], tokens of each block that count, 0 to block_size. On a CPU others are refused;
+            on a GPU that would wait for the device, and whatever is in table and lengths, only records are read.
         layout: the records' layout.
         scaling: factor on the scores.
         visible: bool, broadcastable to [batch, 1, rows, blocks * block_size]; all when missing.
@@ -53,6 +56,9 @@ def packed_attention(
             several axes, int64 [axes, batch, blocks, block_size].
         backend: "auto" takes the Triton kernels on CUDA and the compiled loops on a CPU where they fit
             (triton.refusal_of, cpu.fits), "triton" the former or none, "reference" plain torch.
+        used: int64 [batch], how many of its blocks each row has, the rest of table and lengths is not looked at; all
+            when missing. So a table may be made once, as wide as it will ever be: Triton's launches depend on its
+            width alone and their work on `used`.
 
     Returns:
         output, fp32 [batch, num_key_value_heads, rows, head_dim], un-rotated, and the log-sum-exp of the scores,
@@ -61,7 +67,7 @@ def packed_attention(
     Raises:
         TypeError, ValueError: wrong dtype or shape; backend "triton" where it cannot run.
     """
-    _check_packed(query, records, table, lengths, layout)
+    check_packed(query, records, table, lengths, layout, used)
     if (key_bias is None) != (positions is None):
         raise ValueError("key_bias and positions go together")
     if isinstance(layout, CompositeLayout):
@@ -70,13 +76,19 @@ def packed_attention(
             query,
             lambda part, query: packed_attention(
                 *(query, records, table, lengths, part.layout, scaling, visible),
-                *(part.bias(key_bias), positions, backend),
+                *(part.bias(key_bias), positions, backend, used),
             ),
         )
     if chooses_triton(backend, query.device, lambda: _triton_refusal(query, layout)):
         from . import triton
 
-        return triton.packed_attention(query, records, table, lengths, layout, scaling, visible, key_bias, positions)
+        bias = key_bias, positions
+        return triton.packed_attention(query, records, table, lengths, layout, scaling, visible, *bias, used=used)
+    if used is not None:
+        table, lengths, visible, positions = trim_table(table, lengths, used, visible, positions, layout.block_size)
+        if not table.shape[1]:
+            return torch.zeros_like(query, dtype=torch.float32), query.new_full(query.shape[:3], -torch.inf).float()
+    check_range(records, table, lengths, layout.block_size)
     if backend == "auto" and cpu.fits(query, layout, visible, key_bias is not None):
         return cpu.packed_attention(query, records, table, lengths, layout, scaling)
     return reference.packed_attention(query, records, table, lengths, layout, scaling, visible, key_bias, positions)
@@ -86,23 +98,6 @@ def _triton_refusal(query: torch.Tensor, layout: BlockLayout) -> str | None:
     from .triton import refusal_of
 
     return refusal_of(query, layout)
-
-
-def _check_packed(
-    query: torch.Tensor, records: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor, layout: Layout
-) -> None:
-    expected = (table.shape[0], layout.num_key_value_heads, query.shape[-2], layout.head_dim)
-    if not query.is_floating_point():
-        raise TypeError(f"query must be floating point, got {query.dtype}")
-    if tuple(query.shape) != expected:
-        raise ValueError(f"query has shape {tuple(query.shape)}; table and layout ask for {expected}")
-    if records.dtype != torch.uint8 or records.ndim != 2 or records.shape[1] != layout.record_bytes:
-        raise ValueError(f"records must be uint8 [capacity, {layout.record_bytes}], got {tuple(records.shape)}")
-    if table.ndim != 2 or table.shape[1] == 0 or table.shape != lengths.shape:
-        raise ValueError(
-            f"table and lengths must be [batch, blocks] with at least one block, "
-            f"got {tuple(table.shape)} and {tuple(lengths.shape)}"
-        )
 
 
 def joint_attention(
@@ -119,11 +114,13 @@ def joint_attention(
     key_bias: KeyBias | None = None,
     positions: torch.Tensor | None = None,
     backend: str = "auto",
+    used: torch.Tensor | None = None,
+    exact_lengths: torch.Tensor | None = None,
 ) -> Part:
     """Attention over packed blocks and exact tokens together: two launches of Triton's where few queries decode.
 
     Args:
-        keys, values, exact_visible: what exact_attention takes as keys, values and visible.
+        keys, values, exact_visible, exact_lengths: what exact_attention takes as keys, values, visible and lengths.
         others: what packed_attention takes.
 
     Returns:
@@ -132,15 +129,15 @@ def joint_attention(
     Raises:
         TypeError, ValueError: as packed_attention and exact_attention.
     """
-    _check_packed(query, records, table, lengths, layout)
-    _check_exact(query, keys, values)
+    check_packed(query, records, table, lengths, layout, used)
+    check_exact(query, keys, values, exact_lengths)
     if isinstance(layout, CompositeLayout):
         return by_parts(
             layout,
             query,
             lambda part, query: joint_attention(
                 *(query, records, table, lengths, part.layout, scaling, part.take(keys), part.take(values)),
-                *(visible, exact_visible, part.bias(key_bias), positions, backend),
+                *(visible, exact_visible, part.bias(key_bias), positions, backend, used, exact_lengths),
             ),
         )
     bias = key_bias, positions
@@ -149,9 +146,9 @@ def joint_attention(
 
         if query.shape[2] <= triton.MOST_SPLIT_ROWS:
             call = query, records, table, lengths, layout, scaling
-            return triton.packed_attention(*call, visible, *bias, (keys, values), exact_visible)
-    packed = packed_attention(query, records, table, lengths, layout, scaling, visible, *bias, backend)
-    return merge_attention([exact_attention(query, keys, values, scaling, exact_visible), packed])
+            return triton.packed_attention(*call, visible, *bias, (keys, values), exact_visible, used, exact_lengths)
+    packed = packed_attention(query, records, table, lengths, layout, scaling, visible, *bias, backend, used)
+    return merge_attention([exact_attention(query, keys, values, scaling, exact_visible, exact_lengths), packed])
 
 
 def exact_attention(
@@ -160,6 +157,7 @@ def exact_attention(
     values: torch.Tensor,
     scaling: float,
     visible: torch.Tensor | None = None,
+    lengths: torch.Tensor | None = None,
 ) -> Part:
     """Attention over exact tokens, as (output, log-sum-exp) like packed_attention.
 
@@ -167,19 +165,15 @@ def exact_attention(
         query: [batch, num_key_value_heads, rows, head_dim].
         keys, values: [batch, num_key_value_heads, tokens, head_dim], tokens >= 1.
         visible: bool, broadcastable to [batch, 1, rows, tokens]; all when missing.
+        lengths: int64 [batch], how many of the tokens each row has, its first; all when missing.
 
     Raises:
-        ValueError: shapes that do not fit.
+        TypeError, ValueError: wrong dtype, shapes that do not fit.
     """
-    _check_exact(query, keys, values)
+    check_exact(query, keys, values, lengths)
+    if lengths is not None:
+        keys, values, visible = trim_exact(keys, values, visible, lengths)
     return reference.exact_attention(query, keys, values, scaling, visible)
-
-
-def _check_exact(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
-    if keys.shape != values.shape or keys.shape[:2] != query.shape[:2] or keys.shape[-1] != query.shape[-1]:
-        raise ValueError(
-            f"query {tuple(query.shape)}, keys {tuple(keys.shape)} and values {tuple(values.shape)} do not fit"
-        )
 
 
 def merge_attention(parts: list[Part]) -> Part:

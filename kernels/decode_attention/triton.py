@@ -43,9 +43,10 @@ def packed_attention(
     positions: torch.Tensor | None = None,
     exact: Part | None = None,
     exact_visible: torch.Tensor | None = None,
+    used: torch.Tensor | None = None,
+    exact_lengths: torch.Tensor | None = None,
 ) -> Part:
     """What op.packed_attention says; with exact keys and values [batch, heads, slots, head_dim] joined in."""
-    _check(query, records, table, lengths, exact)
     bias: Tensors = []
     if key_bias is not None and positions is not None:
         axes = key_bias.axes if key_bias.axes is not None else torch.zeros_like(key_bias.inv_freq, dtype=torch.int64)
@@ -54,23 +55,8 @@ def packed_attention(
     numbers = layout_numbers(layout)
     return packed_attention_op(
         *(query, records, table, lengths, numbers, scaling, visible, bias, attention_scaling),
-        *(list(exact or ()), exact_visible),
+        *(list(exact or ()), exact_visible, used, exact_lengths),
     )
-
-
-def _check(
-    query: torch.Tensor, records: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor, exact: Part | None
-) -> None:
-    for name, tensor in (("records", records), ("table", table), ("lengths", lengths)):
-        if not tensor.is_contiguous():
-            raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()} for {tuple(tensor.shape)}")
-        if tensor.device != query.device:
-            raise ValueError(f"{name} is on {tensor.device}, query on {query.device}")
-    if table.dtype != torch.int64 or lengths.dtype != torch.int64:
-        raise TypeError(f"table and lengths must be int64, got {table.dtype} and {lengths.dtype}")
-    for name, tensor in (("query", query), *zip(("keys", "values"), exact or (), strict=False)):
-        if tensor.stride(-1) != 1:
-            raise ValueError(f"{name} must be contiguous along head_dim, got strides {tensor.stride()}")
 
 
 @torch.library.custom_op("oscar_x::packed_attention", mutates_args=())
@@ -86,8 +72,10 @@ def packed_attention_op(
     attention_scaling: float,
     exact: list[torch.Tensor],
     exact_visible: torch.Tensor | None,
+    used: torch.Tensor | None,
+    exact_lengths: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The launches, without anything that waits for the device.
+    """The launches, without anything that waits for the device. Their sizes depend on shapes alone.
 
     Args:
         layout: layout_numbers() of the layout.
@@ -103,15 +91,15 @@ def packed_attention_op(
     whole = splits == 1 and not exact
     part = query.new_empty(splits, batch, heads, rows, head_dim, dtype=torch.float32)
     part_lse = query.new_empty(splits, batch, heads, rows, dtype=torch.float32)
-    call = query, records, table, lengths, bias
+    call = query, records, table, lengths, used, bias
     _split(*call, layout_of(layout), scaling, visible, attention_scaling, part, part_lse, config, tile, whole)
     if whole:
         return part[0], part_lse[0]
-    return _merge(part, part_lse, query, layout_of(layout), scaling, exact, exact_visible)
+    return _merge(part, part_lse, query, layout_of(layout), scaling, exact, exact_visible, exact_lengths)
 
 
 @packed_attention_op.register_fake
-def _(query, records, table, lengths, layout, scaling, visible, bias, attention_scaling, exact, exact_visible):
+def _(query, *_others):
     output = query.new_empty(query.shape, dtype=torch.float32)
     return output, output.new_empty(query.shape[:3])
 
@@ -121,6 +109,7 @@ def _split(
     records: torch.Tensor,
     table: torch.Tensor,
     lengths: torch.Tensor,
+    used: torch.Tensor | None,
     bias: Tensors,
     layout: BlockLayout,
     scaling: float,
@@ -137,8 +126,8 @@ def _split(
     bias_tiles = _bias_tiles(bias)
     sizes = tiles_of(layout)
     split_kernel[(batch * heads * triton.cdiv(rows, tile), splits)](
-        query, records, table, lengths, place_masks(query.device), seen, *(tuple(bias) or (None,) * 4), part, part_lse,
-        rows, blocks, triton.cdiv(blocks, splits), scaling, attention_scaling,
+        query, records, table, lengths, used, place_masks(query.device), seen, *(tuple(bias) or (None,) * 4),
+        part, part_lse, rows, blocks, len(records), scaling, attention_scaling,
         *query.stride()[:3], *seen_strides,
         R=sizes.record, K=sizes.keys, V=sizes.values, B=bias_tiles,
         ROWS=tile, FINE=query.dtype == torch.float32, MASKED=visible is not None, WHOLE=whole,
@@ -154,6 +143,7 @@ def _merge(
     scaling: float,
     exact: Tensors,
     visible: torch.Tensor | None,
+    exact_lengths: torch.Tensor | None,
 ) -> Part:
     splits, batch, heads, rows, _ = part.shape
     output, lse = torch.empty_like(part[0]), torch.empty_like(part_lse[0])
@@ -161,7 +151,7 @@ def _merge(
     seen, seen_strides = _mask(visible, batch, rows, slots)
     strides = [stride for states in exact for stride in states.stride()[:3]] or [0] * 6
     merge_kernel[(batch * heads * rows,)](
-        part, part_lse, query, *(tuple(exact) or (None,) * 2), seen, output, lse,
+        part, part_lse, query, *(tuple(exact) or (None,) * 2), seen, exact_lengths, output, lse,
         rows, splits, slots, scaling,
         *query.stride()[:3], *strides, *seen_strides,
         R=tiles_of(layout).record, CHUNK=MERGE_CHUNK, EXACT=bool(exact), MASKED=visible is not None,

@@ -1,11 +1,14 @@
 """Launch settings of the Triton kernels, as data.
 
-Measured: none of them yet. They are derived from an H200's sizes (132 multiprocessors, about 16 bytes a cycle and
-multiprocessor from memory) and are the starting point of a measurement.
+Measured: none of them yet (`measured` is empty). They are derived from an H200's sizes (132 multiprocessors, about 16
+bytes a cycle and multiprocessor from memory) and are the starting point of a measurement:
+``python -m oscar_x.evals.bench.sweep`` times candidates and prints the lines to put here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 
@@ -17,6 +20,7 @@ class SplitConfig(NamedTuple):
         num_warps, num_stages: Triton's.
         programs: programs that a launch aims at, per multiprocessor.
         least_blocks: blocks that a program should walk at least: it starts with a rotation of its queries.
+        measured: what the choice rests on: time, shape, device; empty before it was measured.
     """
 
     rows: int
@@ -24,6 +28,7 @@ class SplitConfig(NamedTuple):
     num_stages: int
     programs: int
     least_blocks: int
+    measured: str = ""
 
 
 # by the largest head_dim and the most query rows a KV head that an entry is for; the first that fits counts
@@ -42,8 +47,23 @@ MERGE_CHUNK = 32
 MOST_SPLIT_ROWS = 256
 
 
+_trials: list[SplitConfig] = []
+
+
+@contextmanager
+def trial(config: SplitConfig) -> Iterator[None]:
+    """While it lasts, every launch takes these settings: for measuring them."""
+    _trials.append(config)
+    try:
+        yield
+    finally:
+        _trials.pop()
+
+
 def split_config(head_dim: int, rows: int) -> SplitConfig:
     """The settings for a head_dim up to 256 and this many query rows a KV head."""
+    if _trials:
+        return _trials[-1]
     for most_channels, most_rows, config in SPLIT_CONFIGS:
         if head_dim <= most_channels and rows <= most_rows:
             return config

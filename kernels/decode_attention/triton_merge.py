@@ -28,7 +28,7 @@ def rotate_back(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
 # numbers that change while decoding: a launch compiled for 16 exact tokens must serve 17
 @triton.jit(do_not_specialize=["rows", "splits", "slots", "visible_batch", "visible_row", "visible_slot"])
 def merge_kernel(
-    part, part_lse, query, keys, values, visible, output, lse,
+    part, part_lse, query, keys, values, visible, exact_lengths, output, lse,
     rows, splits, slots, scaling,
     query_batch, query_head, query_row, key_batch, key_head, key_slot, value_batch, value_head, value_slot,
     visible_batch, visible_row, visible_slot,
@@ -37,7 +37,8 @@ def merge_kernel(
     """Grid (batch * heads * rows), one program a row.
 
     part, part_lse: split_kernel's output and lse, not rotated back. query, keys, values, visible: what
-    exact_attention takes, by strides, the channel axis contiguous; None without EXACT. Writes output fp32
+    exact_attention takes, by strides, the channel axis contiguous; None without EXACT. exact_lengths int64 [batch], the
+    slots of each sequence that hold a token, or None for all. Writes output fp32
     [batch * heads * rows, head_dim] and lse fp32 [batch * heads * rows].
     """
     program, count = tl.program_id(0).to(tl.int64), tl.num_programs(0)
@@ -60,12 +61,15 @@ def merge_kernel(
         kv_head = program // rows % R.heads
         query += sequence * query_batch + kv_head * query_head + row * query_row
         q = tl.load(query + channel, mask=real, other=0.0).to(tl.float32) * scaling
-        for first in range(0, slots, CHUNK):
+        there = slots
+        if exact_lengths is not None:
+            there = tl.minimum(tl.maximum(tl.load(exact_lengths + sequence), 0), slots).to(tl.int32)
+        for first in range(0, there, CHUNK):
             slot = (first + tl.arange(0, CHUNK)).to(tl.int64)
-            held = (slot < slots)[:, None] & real[None, :]
+            held = (slot < there)[:, None] & real[None, :]
             at = keys + sequence * key_batch + kv_head * key_head + slot[:, None] * key_slot + channel[None, :]
             scores = tl.sum(tl.load(at, mask=held, other=0.0).to(tl.float32) * q[None, :], axis=1)
-            seen = slot < slots
+            seen = slot < there
             if MASKED:
                 at = visible + sequence * visible_batch + row * visible_row + slot * visible_slot
                 seen = seen & (tl.load(at, mask=seen, other=0) != 0)

@@ -60,20 +60,21 @@ def by_batch(x, BATCHES: tl.constexpr):
 
 
 # numbers that change while decoding: a launch compiled for 16 blocks must serve 17
-@triton.jit(do_not_specialize=["rows", "blocks", "per_split", "visible_batch", "visible_row", "visible_slot"])
+@triton.jit(do_not_specialize=["rows", "blocks", "capacity", "visible_batch", "visible_row", "visible_slot"])
 def split_kernel(
-    query, records, table, lengths, masks, visible, bias, inv_freq, axes, positions, output, lse,
-    rows, blocks, per_split, scaling, bias_scaling,
+    query, records, table, lengths, used, masks, visible, bias, inv_freq, axes, positions, output, lse,
+    rows, blocks, capacity, scaling, bias_scaling,
     query_batch, query_head, query_row, visible_batch, visible_row, visible_slot,
     R: tl.constexpr, K: tl.constexpr, V: tl.constexpr, B: tl.constexpr,
     ROWS: tl.constexpr, FINE: tl.constexpr, MASKED: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Grid (batch * heads * row tiles, splits).
 
-    query [batch, heads, rows, head_dim] by strides; records uint8; table, lengths int64 [batch, blocks]; masks:
-    triton.place_masks(); visible bool by strides or None; bias and what follows it: triton_bias.py, None without.
-    Writes output fp32 [splits, batch, heads, rows, head_dim], un-rotated only where WHOLE, and lse fp32
-    [splits, batch, heads, rows].
+    query [batch, heads, rows, head_dim] by strides; records uint8 [capacity, record_bytes]; table, lengths int64
+    [batch, blocks]; used int64 [batch], how many of them a sequence has, or None for all; masks: triton.place_masks();
+    visible bool by strides or None; bias and what follows it: triton_bias.py, None without. Whatever table and lengths
+    say, nothing outside of the records is read. Writes output fp32 [splits, batch, heads, rows, head_dim], un-rotated
+    only where WHOLE, and lse fp32 [splits, batch, heads, rows].
     """
     row_tiles = tl.cdiv(rows, ROWS)
     sequence_head, split = tl.program_id(0) // row_tiles, tl.program_id(1)
@@ -81,7 +82,7 @@ def split_kernel(
     row = tl.program_id(0) % row_tiles * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, R.channels)
     held = (row < rows)[:, None] & (channel < R.head_dim)[None, :]
-    query += sequence * query_batch + kv_head * query_head
+    query += sequence * query_batch + kv_head.to(tl.int64) * query_head
     q = tl.load(query + row.to(tl.int64)[:, None] * query_row + channel[None, :], mask=held, other=0.0)
     q = q.to(tl.float32) * (scaling * LOG2_E)
     if B.pairs:
@@ -112,9 +113,15 @@ def split_kernel(
     else:
         part = tl.zeros([batches, tile, ROWS], tl.float32)
         constant = tl.zeros([padded, ROWS], tl.float32)
-    for block in range(split * per_split, tl.minimum((split + 1) * per_split, blocks)):
+    there = blocks
+    if used is not None:
+        there = tl.minimum(tl.maximum(tl.load(used + sequence), 0), blocks).to(tl.int32)
+    per_split = tl.cdiv(there, tl.num_programs(1))
+    for block in range(split * per_split, tl.minimum((split + 1) * per_split, there)):
         entry = sequence * blocks + block
-        record = records + tl.load(table + entry) * R.record_bytes
+        # 64 bits: a pool may be larger than 2**31 bytes
+        at_record = tl.minimum(tl.maximum(tl.load(table + entry), 0), capacity - 1).to(tl.int64)
+        record = records + at_record * R.record_bytes
         head = record + R.shared_bytes + kv_head * R.head_bytes
         amplitude = (head + R.amplitude_at).to(tl.pointer_type(tl.float32))
         scores, minimums = code_products(head, key_places, q, K, FINE)

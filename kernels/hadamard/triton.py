@@ -80,13 +80,20 @@ def refusal_of(x: torch.Tensor) -> str | None:
     return None
 
 
+@torch.library.custom_op("oscar_x::hadamard_transform", mutates_args=())
 def hadamard_transform(x: torch.Tensor) -> torch.Tensor:
+    """The launch; an operator, so that torch.compile neither enters nor breaks at it."""
     head_dim = x.shape[-1]
     out, rows = torch.empty_like(x), x.numel() // head_dim
     channels = max(16, triton.next_power_of_2(head_dim))
     sizes = (head_dim, channels, power_of_two_factor(head_dim))
     rotate_kernel[(triton.cdiv(rows, ROWS),)](x, out, rows, *sizes, ROWS=ROWS, num_warps=4 if channels < 256 else 8)
     return out
+
+
+@hadamard_transform.register_fake
+def _(x):
+    return torch.empty_like(x)
 
 
 def interpreted() -> bool:

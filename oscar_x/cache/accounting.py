@@ -28,7 +28,9 @@ def layer_parts(layer: OscarLayer) -> Counter[str]:
     parts["residual"] += token * residual
     parts["slack"] += layer.exact.nbytes - token * (sinks + residual)
     if layer._table is not None:
-        parts["other"] += sum(tensor.nbytes for tensor in layer._table)
+        parts["other"] += layer._table.nbytes
+    if layer._exact_lengths is not None:
+        parts["other"] += layer._exact_lengths.nbytes
     return parts
 
 

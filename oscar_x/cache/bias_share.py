@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from .rows import Row
-from .visibility import token_columns
+from .tables import BlockTable
+from .visibility import packed_columns, token_columns
 
 if TYPE_CHECKING:
     from .layer import OscarLayer
@@ -32,27 +33,25 @@ def bias_share(layer: OscarLayer, rows: list[int], seen: list[Row], start: int, 
     return layer.key_bias.placed(placed[:, at, columns].to(layer.device)).transpose(1, 2)
 
 
-def block_positions(layer: OscarLayer, lengths: torch.Tensor, columns: torch.Tensor | None) -> torch.Tensor:
-    """Positions of packed blocks in the form that packed attention takes.
+def packed_positions(layer: OscarLayer, table: BlockTable) -> torch.Tensor | None:
+    """Where the bias stands in packed blocks, in the form that packed attention takes: the position of each block's
+    first token, or of every token on several axes; None without a bias."""
+    if layer.key_bias is None:
+        return None
+    if "positions" not in table.memo or table.stream is not layer.shared.stream:
+        table.memo["positions"], table.stream = _block_positions(layer, table), layer.shared.stream
+    return table.memo["positions"]
 
-    Args:
-        lengths: int64 [batch, blocks], tokens of each block.
-        columns: int64 [batch, blocks * block_size], the column of each packed slot, -1 for an empty one; needed where
-            places_bias() says so.
-    """
-    if columns is None:
-        # sinks come first, and padding has no position
-        return layer.oscar.sink_tokens + lengths.cumsum(1) - lengths
+
+def _block_positions(layer: OscarLayer, table: BlockTable) -> torch.Tensor:
     placed = _placed(layer, layer.get_seq_length())
-    assert placed is not None
+    if placed is None:
+        # sinks come first, and padding has no position
+        return layer.oscar.sink_tokens + table.lengths.cumsum(1) - table.lengths
+    columns = packed_columns(layer, table).to(placed.device)
     at = torch.arange(len(columns), device=placed.device)[:, None]
-    positions = placed[:, at, columns.clamp(min=0).to(placed.device)].to(lengths.device)
-    return positions.unflatten(2, (lengths.shape[1], -1))
-
-
-def places_bias(layer: OscarLayer) -> bool:
-    """Whether the bias turns with several positions a token, and these are known."""
-    return _placed(layer, layer.get_seq_length()) is not None
+    positions = placed[:, at, columns.clamp(min=0)].to(layer.device)
+    return positions.unflatten(2, (table.ids.shape[1], -1))
 
 
 def _placed(layer: OscarLayer, columns: int) -> torch.Tensor | None:

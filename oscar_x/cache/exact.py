@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .tables import upload
+
 STEP = 64  # tokens by which the buffer grows when a caller appends more than the window was made for
 
 
@@ -43,13 +45,25 @@ class ExactBuffer:
     def write(self, rows: list[int], start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Put tokens [len(rows), heads, n, head_dim] at `start` of these rows."""
         self.ensure(start + keys.shape[2])
-        where = (select_rows(rows, len(self.keys)), slice(None), slice(start, start + keys.shape[2]))
+        where = (self._index(rows), slice(None), slice(start, start + keys.shape[2]))
         self.keys[where], self.values[where] = keys, values
+
+    def scatter(self, starts: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Put tokens [batch, heads, n, head_dim] where each row's `starts`, int64 [batch], says; they must fit."""
+        at = starts[:, None, None, None]
+        if keys.shape[2] > 1:
+            at = at + torch.arange(keys.shape[2], device=at.device)[:, None]
+        for held, new in ((self.keys, keys), (self.values, values)):
+            held.scatter_(2, at.expand(new.shape), new.to(held.dtype))
 
     def read(self, rows: list[int], start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens [start, stop) of these rows; a view when they are all rows."""
-        where = (select_rows(rows, len(self.keys)), slice(None), slice(start, stop))
+        where = (self._index(rows), slice(None), slice(start, stop))
         return self.keys[where], self.values[where]
+
+    def _index(self, rows: list[int]) -> slice | torch.Tensor:
+        chosen = select_rows(rows, len(self.keys))
+        return chosen if isinstance(chosen, slice) else upload(chosen, self.keys.device)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep (or repeat) these rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,10 @@ from .reading import materialize
 from .row_operations import RowOperations
 from .rows import Row, Spans
 from .shared import Shared
+from .tables import BlockTable, upload
+
+if TYPE_CHECKING:
+    from .static import StaticNumbers
 
 
 class OscarLayer(RowOperations):
@@ -29,6 +33,10 @@ class OscarLayer(RowOperations):
         reads_packed: whether the model's attention can read a handle; otherwise update() returns dequantized states.
         shared: what the layers of a cache share.
         index: the layer's number, which errors name.
+
+    Attributes:
+        static: set while a forward pass of fixed shapes runs (graphed_decode.py), which then reads the layer's numbers
+            from there and leaves its rows alone.
     """
 
     is_compileable = False
@@ -51,7 +59,9 @@ class OscarLayer(RowOperations):
         self.index = index
         self.rows: list[Row] = []
         self.packed_reads = 0
-        self._table: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.static: StaticNumbers | None = None
+        self._table: BlockTable | None = None
+        self._exact_lengths: torch.Tensor | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Make room for states of this shape [batch, num_key_value_heads, any, head_dim]."""
@@ -84,6 +94,9 @@ class OscarLayer(RowOperations):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self._check(key_states)
+        if self.static is not None:
+            handle = KVHandle(self, key_states, value_states)
+            return handle, handle
         self.pack_due()
         if self.reads_packed():
             handle = KVHandle(self, key_states, value_states)
@@ -103,7 +116,7 @@ class OscarLayer(RowOperations):
     @property
     def packed_tokens(self) -> int:
         """Tokens in packed blocks, over all rows."""
-        return sum(row.packed for row in self.rows)
+        return sum(row.packed for row in self.rows) if self._table is None else self._table.tokens
 
     def pack_due(self) -> None:
         """Pack every block that the tokens seen so far push out of the residual window."""
@@ -114,7 +127,31 @@ class OscarLayer(RowOperations):
     def append(self, key_states: torch.Tensor, value_states: torch.Tensor, spans: list[Spans] | None) -> None:
         """Store new tokens. A prompt is packed at once; a few tokens wait until the next ones confirm them, so that a
         rollback of rejected candidates leaves no trace in what is packed."""
+        if spans is None and not self.is_prompt(key_states.shape[2]):
+            self._append_few(key_states, value_states)
+            return
         self._move((key_states, value_states), spans, keep=self.oscar.residual_length)
+
+    def _append_few(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """What _move() comes to where every new column is a token and waits to be packed."""
+        count, held = key_states.shape[2], self.exact.capacity
+        most = max(row.exact for row in self.rows)
+        if all(row.exact == most for row in self.rows):
+            self.exact.write(list(range(len(self.rows))), most, key_states, value_states)
+        else:
+            self.exact.ensure(most + count)
+            self.exact.scatter(self.exact_lengths(), key_states, value_states)
+        self.count_new(count)
+        if self.exact.capacity != held:
+            self._note_bytes()
+
+    def count_new(self, count: int) -> None:
+        """Take note that every row's exact tokens became more by `count`, each of them a column."""
+        for row in self.rows:
+            row.exact += count
+            row.see(count, None)
+        if self._exact_lengths is not None:
+            self._exact_lengths = self._exact_lengths + count  # not in place: forks hold the same tensor
 
     def is_prompt(self, count: int) -> bool:
         """Whether this many new tokens attend to one another exactly and are packed at once."""
@@ -126,14 +163,18 @@ class OscarLayer(RowOperations):
             self._move(None, None, keep=0, partial=True)
 
     def _move(self, new: tuple | None, spans: list[Spans] | None, keep: int, partial: bool = False) -> None:
+        before = [len(row.blocks) for row in self.rows]
         try:
             move_tokens(self, new, spans, keep, partial)
         except ValueError as error:
             raise ValueError(f"layer {self.index}: {error}") from error
         finally:
-            self._table = None
-            self.shared.meter.note(id(self), self.pool.records.nbytes + self.exact.nbytes, self.pool.copied)
-            self.pool.copied = 0
+            self._forget_numbers(table=before != [len(row.blocks) for row in self.rows])
+            self._note_bytes()
+
+    def _note_bytes(self) -> None:
+        self.shared.meter.note(id(self), self.pool.records.nbytes + self.exact.nbytes, self.pool.copied)
+        self.pool.copied = 0
 
     def _check(self, key_states: torch.Tensor) -> None:
         batch, heads = len(self.rows), self.compressor.layout.num_key_value_heads
@@ -143,16 +184,35 @@ class OscarLayer(RowOperations):
                 f"the cache holds {(batch, heads)}"
             )
 
-    def table(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Block ids and lengths, int64 [batch, most blocks of a row]; missing blocks have length 0."""
+    def table(self) -> BlockTable:
+        """The packed blocks, at least one."""
         if self._table is None:
             self._table = self.block_table([row.blocks for row in self.rows], [row.lengths for row in self.rows])
         return self._table
 
-    def block_table(self, blocks: list[list[int]], lengths: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for given blocks; a missing one repeats a block that holds data, so that no garbage is read."""
-        width = max(map(len, blocks))
-        written = next((ids[0] for ids in blocks if ids), 0)
-        ids = [row + [row[0] if row else written] * (width - len(row)) for row in blocks]
-        counts = [row + [0] * (width - len(row)) for row in lengths]
-        return torch.tensor(ids, device=self.device), torch.tensor(counts, device=self.device)
+    def block_table(self, blocks: list[list[int]], lengths: list[list[int]]) -> BlockTable:
+        """The same for given blocks."""
+        return BlockTable.of(blocks, lengths, self.device)
+
+    def exact_lengths(self) -> torch.Tensor:
+        """Exact tokens of each row, int64 [batch]."""
+        if self._exact_lengths is None:
+            self._exact_lengths = upload([row.exact for row in self.rows], self.device)
+        return self._exact_lengths
+
+    def reserve(self, tokens: int) -> int:
+        """Make room for this many more tokens a row, so that storage stays where it is while they come.
+
+        Returns:
+            The most blocks that a row will have by then.
+
+        Raises:
+            ValueError: a layer that has not seen a token.
+        """
+        if not self.is_initialized:
+            raise ValueError("reserve() needs a prompt: before it a layer knows no batch size")
+        blocks = [(row.residual + tokens) // self.oscar.block_size + 1 for row in self.rows]
+        self.pool.reserve(sum(blocks))
+        self.exact.ensure(self.oscar.sink_tokens + self.oscar.residual_length + self.oscar.block_size)
+        self._note_bytes()
+        return max(len(row.blocks) + more for row, more in zip(self.rows, blocks, strict=True))

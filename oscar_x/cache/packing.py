@@ -14,6 +14,7 @@ from .bias_share import bias_share
 from .boundaries import block_lengths, split_edges
 from .exact import select_rows
 from .rows import Row, Spans
+from .tables import BlockTable, upload
 
 if TYPE_CHECKING:
     from .layer import OscarLayer
@@ -161,9 +162,9 @@ def _pack(layer: OscarLayer, move: _Move) -> None:
         stop = at + sum(lengths)
         keys, values = move.stream.slice(move.sinks + at, move.sinks + stop)
         keys = _keys_to_pack(layer, move, at, stop, keys)
-        where = torch.tensor([blocks[start : start + step] for blocks in move.blocks], device=keys.device).flatten()
-        records = layer.compressor.compress(*(_as_blocks(states, lengths, block_size) for states in (keys, values)))
-        layer.pool.records[where] = records
+        where = upload([blocks[start : start + step] for blocks in move.blocks], keys.device).flatten()
+        keys, values = (_as_blocks(states, lengths, block_size) for states in (keys, values))
+        layer.compressor.compress(keys, values, layer.pool.records, where)
         at = stop
 
 
@@ -201,7 +202,7 @@ def _commit(layer: OscarLayer, move: _Move) -> None:
 
 
 @contextmanager
-def provisional_blocks(layer: OscarLayer, due: list[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def provisional_blocks(layer: OscarLayer, due: list[int]) -> Iterator[BlockTable]:
     """Block table with `due` more blocks a row, packed from the residual window and given back afterwards.
 
     Candidates of assisted decoding need them: what a later candidate must see packed, a rejected one must not have

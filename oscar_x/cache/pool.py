@@ -42,6 +42,11 @@ class BlockPool:
             self.users[block] = 1
         return taken
 
+    def reserve(self, count: int) -> None:
+        """Make room for `count` blocks beside those in use."""
+        if count > len(self.free):
+            self._enlarge(count - len(self.free))
+
     def retain(self, blocks: Iterable[int]) -> None:
         """One more user for each of these blocks."""
         for block in blocks:
@@ -57,7 +62,10 @@ class BlockPool:
     def _grow(self, short: int) -> None:
         capacity = len(self.records)
         # the first allocation is a prompt's: exactly what it needs
-        extra = short if capacity == 0 else max(short, LEAST_GROWTH, capacity // GROWTH)
+        self._enlarge(short if capacity == 0 else max(short, LEAST_GROWTH, capacity // GROWTH))
+
+    def _enlarge(self, extra: int) -> None:
+        capacity = len(self.records)
         records = self.records.new_empty(capacity + extra, self.records.shape[1])
         records[:capacity] = self.records
         self.copied = self.records.nbytes

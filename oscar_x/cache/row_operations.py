@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .pool import BlockPool
     from .rows import Row
     from .shared import Shared
+    from .tables import BlockTable
 
 
 class RowOperations(CacheLayerMixin):
@@ -25,7 +26,8 @@ class RowOperations(CacheLayerMixin):
     shared: Shared
     device: torch.device
     is_initialized: bool
-    _table: tuple[torch.Tensor, torch.Tensor] | None
+    _table: BlockTable | None
+    _exact_lengths: torch.Tensor | None
 
     def get_seq_length(self) -> int:
         """Columns seen, padding included."""
@@ -50,7 +52,8 @@ class RowOperations(CacheLayerMixin):
         self._release()
         if self.is_initialized:
             del self.pool, self.exact
-        self.rows, self._table, self.is_initialized = [], None, False
+        self.rows, self.is_initialized = [], False
+        self._forget_numbers()
         self.shared.meter.note(id(self), 0, 0)
         self.shared.sights.forget()
 
@@ -73,7 +76,7 @@ class RowOperations(CacheLayerMixin):
         if remove:
             for row in self.rows:
                 self.pool.release(row.crop(remove))
-            self._table = None
+            self._forget_numbers()
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Row i becomes what row beam_idx[i] was."""
@@ -98,7 +101,14 @@ class RowOperations(CacheLayerMixin):
             self.pool.retain(row.blocks)
         self._release()
         self.exact.select(indices)
-        self.rows, self._table = rows, None
+        self.rows = rows
+        self._forget_numbers()
+
+    def _forget_numbers(self, table: bool = True) -> None:
+        """Of what the rows say, the tensors that were made of it."""
+        self._exact_lengths = None
+        if table:
+            self._table = None
 
     def fork(self) -> OscarLayer:
         """A layer that goes on from the same tokens: shares the packed blocks, copies the exact tokens."""

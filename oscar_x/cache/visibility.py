@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .rows import Row, Spans
+from .tables import BlockTable, upload
 
 if TYPE_CHECKING:
     from .layer import OscarLayer
@@ -78,24 +79,27 @@ def _read(layer: OscarLayer, mask: torch.Tensor, queries: int) -> Sight:
             f"attention_mask has shape {tuple(mask.shape)}; expected [{batch}, 1, {queries}, {columns}] "
             "(one mask for all heads)"
         )
-    seen = _as_bool(mask[:, 0, :, :columns]).expand(batch, -1, -1)
+    mask = mask[:, 0, :, :columns]
+    seen = (mask if mask.dtype == torch.bool else mask == 0).expand(batch, -1, -1)
     past, new = seen[..., :-queries], seen[..., -queries:]
     tokens = new.any(dim=1)
-    spans = None if bool(tokens.all()) else [_runs(row) for row in tokens.tolist()]
-    held = torch.tensor([[sum(stop - start for start, stop in row.spans)] for row in layer.rows], device=mask.device)
+    held = upload([[sum(stop - start for start, stop in row.spans)] for row in layer.rows], mask.device)
     # a padding query sees nothing and is never read, so only queries that are tokens count
     complete = (past.sum(-1) == held) | ~tokens
-    # without a past the mask itself is not read again, and need not be kept
-    return Sight(seen if past.shape[-1] else None, spans, bool(complete.all()))
-
-
-def _as_bool(mask: torch.Tensor) -> torch.Tensor:
-    if mask.dtype == torch.bool:
-        return mask
-    seen = mask == 0
-    if not bool((seen | (mask <= torch.finfo(mask.dtype).min / 2)).all()):
+    # asked together: each answer waits for the device
+    all_tokens, all_complete, plain = torch.stack([tokens.all(), complete.all(), _is_plain(mask)]).tolist()
+    if not plain:
         raise ValueError("attention_mask adds a bias to scores; a packed cache takes masks of 0 and -inf or booleans")
-    return seen
+    spans = None if all_tokens else [_runs(row) for row in tokens.tolist()]
+    # without a past the mask itself is not read again, and need not be kept
+    return Sight(seen if past.shape[-1] else None, spans, all_complete)
+
+
+def _is_plain(mask: torch.Tensor) -> torch.Tensor:
+    """Whether a mask only shows and hides, bool []."""
+    if mask.dtype == torch.bool:
+        return torch.ones((), dtype=torch.bool, device=mask.device)
+    return ((mask == 0) | (mask <= torch.finfo(mask.dtype).min / 2)).all()
 
 
 def _runs(flags: list[bool]) -> Spans:
@@ -118,6 +122,16 @@ def token_columns(row: Row, start: int, stop: int) -> torch.Tensor:
             pieces.append(torch.arange(span_start + low, span_start + high))
         at += span_stop - span_start
     return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)
+
+
+def packed_columns(layer: OscarLayer, table: BlockTable) -> torch.Tensor:
+    """Column of each packed slot, int64 [batch, blocks * block_size], -1 past a block's length."""
+    block_size = layer.oscar.block_size
+    columns = torch.full((*table.ids.shape, block_size), -1)
+    for index, (row, lengths) in enumerate(zip(layer.rows, table.counts, strict=True)):
+        kept = torch.arange(block_size) < torch.tensor(lengths, dtype=torch.int64)[:, None]
+        columns[index, : len(lengths)][kept] = token_columns(row, row.sink_tokens, row.sink_tokens + sum(lengths))
+    return upload(columns.flatten(1), layer.device)
 
 
 def visible_columns(sight: Sight, columns: torch.Tensor, first_query: int, queries: slice) -> torch.Tensor:

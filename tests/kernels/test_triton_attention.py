@@ -226,7 +226,7 @@ def test_the_operator_is_one_for_torch_compile() -> None:
 
     layout, records, _, _, table, lengths = make(resolve_config(**SMALL))
     query = torch.randn(1, 1, 2, 64, device=DEVICE)
-    arguments = (query, records, table, lengths, layout_numbers(layout), 0.2, None, [], 1.0, [], None)
+    arguments = (query, records, table, lengths, layout_numbers(layout), 0.2, None, [], 1.0, [], None, None, None)
     torch.library.opcheck(
         packed_attention_op,
         arguments,

@@ -165,6 +165,6 @@ def test_the_operator_is_one_for_torch_compile() -> None:
 
     layout = block_layout(resolve_config(**SMALL), 2, 64)
     pool = torch.zeros(2, layout.record_bytes, dtype=torch.uint8, device=DEVICE)
-    arguments = (*states(layout), pool, torch.arange(2, device=DEVICE), layout_numbers(layout))
+    arguments = (*states(layout), pool, torch.arange(2, device=DEVICE), layout_numbers(layout), True)
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(compress_blocks_op, arguments, test_utils=tests)

@@ -24,7 +24,7 @@ from oscar_x.kernels.hadamard.triton import ROWS, rotate_kernel
 
 POINTERS = {
     **dict.fromkeys(("records", "visible", "masks"), "*u8"),
-    **dict.fromkeys(("table", "lengths", "ids", "axes", "positions"), "*i64"),
+    **dict.fromkeys(("table", "lengths", "used", "exact_lengths", "ids", "axes", "positions"), "*i64"),
     **dict.fromkeys(("output", "lse", "part", "part_lse", "bias", "inv_freq"), "*fp32"),
     **dict.fromkeys(("query", "keys", "values", "x", "out"), "*bf16"),
     **dict.fromkeys(("scaling", "bias_scaling"), "fp32"),
@@ -44,7 +44,8 @@ def build(name: str, kernel: Any, constants: dict[str, Any], **options: int) -> 
 def split(name: str, tiles: Tiles, rows: int, fine: bool = False, bias: BiasTiles | None = None, **extra: Any) -> None:
     config = split_config(tiles.record.head_dim, rows)
     constants = {
-        **({} if extra.get("MASKED") else {"visible": None}),
+        # a table as wide as it will ever be, or one that is used whole
+        **({} if extra.get("MASKED") else {"visible": None, "used": None}),
         **({} if bias else NO_BIAS),
         **dict(zip("RKVB", (*tiles, bias or BiasTiles(0, 0, 0, 0)), strict=True)),
         **{"ROWS": min(rows, config.rows), "FINE": fine, "MASKED": False, "WHOLE": False, **extra},
@@ -75,7 +76,7 @@ def main(part: str) -> None:
     elif part == "others":
         split("split head_dim 256 prefill fp32", tiles(256), 64, fine=True, WHOLE=True)
         for masked in (False, True):
-            none = {} if masked else dict.fromkeys(("keys", "values", "visible"))
+            none = {} if masked else dict.fromkeys(("keys", "values", "visible", "exact_lengths"))
             sizes = {"R": tiles(128).record, "CHUNK": MERGE_CHUNK, "EXACT": masked, "MASKED": masked}
             build("merge", merge_kernel, {**none, **sizes}, num_warps=4)
         channels = {"HEAD_DIM": 80, "CHANNELS": 128, "WIDTH": 16, "ROWS": ROWS}
