@@ -10,7 +10,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -25,11 +25,13 @@ from ..phases import fill
 from .bandwidth import dtype_name
 from .capacity import capacities, decoding_bytes, full_bytes
 from .clock import Progress, wait
+from .graphed import fixed_cache, graphed_step
 from .room import LeftOut, lacks_room
 from .shapes import Shape
 
 OP = "decode_step"
 FULL, QUANTO = "full", "quanto-2"
+GRAPHED = ", graph"  # of names: steps captured as a CUDA graph, which leaves the host's share out
 WARM_UPS = 3
 
 
@@ -44,7 +46,7 @@ class TokensRow:
         tokens_per_s: new tokens a second, over the batch.
         cache_bytes: bytes that the cache holds after the last step; None where it does not say.
         ratio_to_full: this cache's tokens a second over the full cache's in the same setting (the same batch, or the
-            largest that fits for each); None where the full cache was not run.
+            largest that fits for each), both captured or neither; None where that full cache was not run.
     """
 
     op: str
@@ -92,6 +94,7 @@ def bench_tokens(
     backends: Iterable[str] = ("auto",),
     memory_bytes: int | None = None,
     quanto: bool = True,
+    graphs: bool | None = None,
     steps: int = 20,
     progress: Progress = lambda done, total, what: None,
 ) -> tuple[list[TokensRow], list[LeftOut]]:
@@ -102,6 +105,7 @@ def bench_tokens(
         batches: sequences decoded together.
         memory_bytes: if given, each cache also runs at the largest batch that capacity.capacities gives it there.
         quanto: also transformers' QuantizedCache (quanto, 2 bits).
+        graphs: also steps captured as CUDA graphs, of the full and the packed caches; by default on CUDA.
         steps: timed steps.
 
     Returns:
@@ -117,6 +121,8 @@ def bench_tokens(
             for batch in batches
         ]
     makers = _makers(model, presets, backends, quanto and is_optimum_quanto_available())
+    if model.device.type == "cuda" if graphs is None else graphs:
+        makers |= {f"{name}{GRAPHED}": make for name, make in makers.items() if name != QUANTO}
     settings: list[tuple[int, dict[str, int]]] = [
         (context, dict.fromkeys(makers, batch)) for context in contexts for batch in batches
     ]
@@ -170,11 +176,19 @@ def _time_cache(
     reason = lacks_room(_needed(shape, name, context, batch, dtype), device)
     if reason is not None:
         return LeftOut(OP, name, context, batch, reason)
+    cache: Cache | None = None
     try:
-        times, held = _run(model, make(), shape, context, batch, steps)
+        if name == FULL + GRAPHED:
+            sizes = batch, shape.key_value_heads, context, shape.head_dim
+            cache = fixed_cache(sizes, shape.layers, dtype, device)
+        else:
+            cache = make()
+            _fill(cache, shape, context, batch, dtype, device)
+        times, held = _decode(model, cache, batch, steps, name.endswith(GRAPHED)), _held(cache)
     except (torch.OutOfMemoryError, ValueError) as error:
         return LeftOut(OP, name, context, batch, str(error).strip().splitlines()[0])
     finally:
+        cache = None
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -196,14 +210,6 @@ def _time_cache(
     )
 
 
-def _run(
-    model: PreTrainedModel, cache: Cache, shape: Shape, context: int, batch: int, steps: int
-) -> tuple[list[float], int | None]:
-    """Milliseconds of each step, and bytes held after them; the cache is gone when this returns."""
-    _fill(cache, shape, context, batch, model.dtype, model.device)
-    return _decode(model, cache, batch, steps), _held(cache)
-
-
 def _needed(shape: Shape, name: str, context: int, batch: int, dtype: torch.dtype) -> int:
     layer = batch * shape.full_bytes(context, dtype.itemsize)
     if name.startswith("oscar"):
@@ -222,13 +228,19 @@ def _fill(cache: Cache, shape: Shape, context: int, batch: int, dtype: torch.dty
         fill(cache, {layer: (keys, values)})
 
 
-def _decode(model: PreTrainedModel, cache: Cache, batch: int, steps: int) -> list[float]:
+def _decode(model: PreTrainedModel, cache: Cache, batch: int, steps: int, graphed: bool) -> list[float]:
+    """Milliseconds of each step."""
     token = torch.zeros(batch, 1, dtype=torch.int64, device=model.device)
+    step = (
+        graphed_step(model, cache, batch, WARM_UPS + steps)
+        if graphed
+        else lambda: model(token, past_key_values=cache).logits
+    )
     times = []
     for _ in range(WARM_UPS + steps):
         wait(model.device)
         start = time.perf_counter()
-        model(token, past_key_values=cache)
+        step()
         wait(model.device)
         times.append(1e3 * (time.perf_counter() - start))
     return times[WARM_UPS:]
@@ -243,10 +255,12 @@ def _held(cache: Cache) -> int | None:
 
 
 def _with_ratios(rows: list[TokensRow]) -> list[TokensRow]:
-    full = next((row.tokens_per_s for row in rows if row.backend == FULL), None)
-    if full is None:
-        return rows
-    return [TokensRow(**{**row.to_dict(), "ratio_to_full": row.tokens_per_s / full}) for row in rows]
+    full = {row.backend: row.tokens_per_s for row in rows if row.backend in (FULL, FULL + GRAPHED)}
+    found = []
+    for row in rows:
+        peer = full.get(FULL + GRAPHED if row.backend.endswith(GRAPHED) else FULL)
+        found.append(row if peer is None else replace(row, ratio_to_full=row.tokens_per_s / peer))
+    return found
 
 
 def trained_rows(rows: Sequence[DecodeRow], name: str) -> list[TokensRow]:

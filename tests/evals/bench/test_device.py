@@ -20,6 +20,7 @@ PLAN = device.Plan(
     memory_bytes=2**20,
     repeats=1,
     steps=1,
+    graph_check={"prompt": 310, "steps": 20},
 )
 
 
@@ -36,7 +37,7 @@ def test_every_section_is_in_the_results() -> None:
     results, holds = device.run(PLAN, torch.device("cpu"), 1000, said.append)
     assert holds
     ops = [row["op"] for row in results.rows]
-    assert set(ops) == {"spot_check", "decode_attention", "compress_prompt", "decode_step"}
+    assert set(ops) == {"spot_check", "graph_check", "decode_attention", "compress_prompt", "decode_step"}
     assert ops.count("spot_check") == 18
     assert {row["batch"] for row in results.rows if row["op"] == "decode_step"} > {1}
     text = "\n".join(results.text)
@@ -47,13 +48,29 @@ def test_every_section_is_in_the_results() -> None:
 
 def test_a_failed_check_is_told(monkeypatch) -> None:
     monkeypatch.setattr(device, "spot_check", lambda *arguments: float("nan"))
-    monkeypatch.setattr(device, "_attention", lambda *arguments: None)
+    for section in ("_attention", "_graphs"):
+        monkeypatch.setattr(device, section, lambda *arguments: None)
     results, holds = device.run(PLAN, torch.device("cpu"), 0, lambda what: None)
     assert not holds
     assert sum("FAILS" in line for line in results.text) == 18
 
 
-def test_sections_without_time_are_left_out() -> None:
+def test_a_section_that_fails_does_not_cost_the_others_their_turn(monkeypatch) -> None:
+    def fails(*arguments):
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(device, "check_backends", fails)
+    monkeypatch.setattr(device, "_attention", lambda *arguments: None)
+    said: list[str] = []
+    results, holds = device.run(PLAN, torch.device("cpu"), 0, said.append)
+    assert not holds
+    assert "FAILED: checks: RuntimeError: no kernel image" in results.text
+    assert any("Traceback" in what for what in said)
+    assert [row["op"] for row in results.rows] == ["graph_check"]
+
+
+def test_sections_without_time_are_left_out(monkeypatch) -> None:
+    monkeypatch.setattr(device, "_graphs", lambda *arguments: None)
     results, _ = device.run(replace(PLAN, contexts=(300,)), torch.device("cpu"), 0, lambda what: None)
     assert {row["op"] for row in results.rows} == {"spot_check", "decode_attention"}
     assert [line.split(",")[0] for line in results.text[-2:]] == ["left out: compress", "left out: tokens"]
