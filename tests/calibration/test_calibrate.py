@@ -122,7 +122,9 @@ def test_a_model_that_does_not_compress_is_refused(tiny):
 @pytest.mark.slow
 def test_at_equal_bits_a_trained_model_loses_less(smollm2):
     """Judged on text that the profile was not made on."""
-    profile = oscar_x.calibrate(smollm2, load_text("python-reference"), sequences=1, prefix=512, continuation=64)
+    few = Candidates(bits=(2, 3, 4), group_sizes=(8, 16, 32, 64), scale_bits=(4, 3))
+    sizes = {"sequences": 1, "prefix": 512, "continuation": 64}
+    profile = oscar_x.calibrate(smollm2, load_text("python-reference"), candidates=few, **sizes)
     assert profile.after.bits_per_element <= profile.before.bits_per_element
     assert profile.after.kl < 0.75 * profile.before.kl
     passages = passages_of(smollm2, load_text("kjv"), 2, 512, 64)
