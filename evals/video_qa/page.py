@@ -15,7 +15,7 @@ from .show import p_value, percent, points, spread
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 68rem; margin: 2rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 74rem; margin: 2rem auto;
   padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p.about { color: #52606d; margin-top: .3rem; }
