@@ -53,8 +53,7 @@ class CalibrationTable:
         for part in self.parts:
             row = self._row(part.without, part.whole, part.name)
             low, high = row["kl_ratio"]["low"], row["kl_ratio"]["high"]
-            row["verdict"] = "helps" if low > 1 else "hurts" if high < 1 else "no measurable difference"
-            found.append(row | {"whole": part.whole})
+            found.append(row | {"whole": part.whole, "verdict": _verdict(low, high)})
         return found
 
     @property
@@ -68,13 +67,12 @@ class CalibrationTable:
             f"At {_span(rows[EQUAL_KL]['kl_ratio'])} of balanced's KL, bytes are {size['value']:.3f} of balanced's: "
             f"{_judged(size, BYTES_TARGET)} (at most {BYTES_TARGET}).",
         ]
-        for row in self.ablation:
-            if row["verdict"] != "helps":
-                what = "does not help here" if row["verdict"] == "hurts" else "makes no measurable difference here"
-                lines.append(
-                    f"{row['label'].capitalize()} {what}: KL without it is {_span(row['kl_ratio'])} of KL with it, "
-                    f"at {row['bytes_ratio']['value']:.3f} of the bytes."
-                )
+        helpless = [row for row in self.ablation if row["verdict"] != "helps"]
+        lines += [
+            f"{row['label'].capitalize()}: {row['verdict']} here; KL without it is {_span(row['kl_ratio'])} of KL with "
+            f"it, at {row['bytes_ratio']['value']:.3f} of the bytes."
+            for row in helpless
+        ]
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,6 +120,13 @@ class CalibrationTable:
                 intervals[f"{metric}_ratio"] = self.report.ratio(name, base, metric)
         intervals["top1"] = mean_interval(scores.samples("top1"), seed=seed)
         return {"method": name, "label": label, **{key: asdict(interval) for key, interval in intervals.items()}}
+
+
+def _verdict(low: float, high: float) -> str:
+    """Of the interval of KL without a part over KL with it."""
+    if low == high == 1:  # such as a split where no modality comes often enough in a row
+        return "changes nothing"
+    return "helps" if low > 1 else "hurts" if high < 1 else "no measurable difference"
 
 
 def _span(interval: dict[str, float], digits: int = 2) -> str:

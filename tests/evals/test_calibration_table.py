@@ -86,19 +86,25 @@ def test_lines_say_what_was_missed_and_what_does_not_help():
         "oscar-no-c": [0.1, 0.2, 0.15],
     }
     sizes = dict.fromkeys(kls, same) | {EQUAL_KL: [290] * 3}
-    parts = [Part(name, CALIBRATED, f"oscar-no-{name}") for name in "abc"]
+    kls["oscar-no-d"], sizes["oscar-no-d"] = kls[CALIBRATED], same
+    parts = [Part(name, CALIBRATED, f"oscar-no-{name}") for name in "abcd"]
     table = CalibrationTable(made_up(kls, sizes), parts)
-    assert [row["verdict"] for row in table.ablation] == ["hurts", "no measurable difference", "helps"]
+    assert [row["verdict"] for row in table.ablation] == [
+        "hurts",
+        "no measurable difference",
+        "helps",
+        "changes nothing",
+    ]
     first, second, *others = table.lines
     assert "KL is 0.50 (0.50-0.50) of balanced's: target reached (at most 0.75)" in first
     assert "bytes are 0.967 of balanced's: target missed (at most 0.88)" in second
-    assert others[0].startswith("A does not help here: KL without it is 0.80")
-    assert others[1].startswith("B makes no measurable difference here")
-    assert len(others) == 2
+    assert others[0].startswith("A: hurts here; KL without it is 0.80")
+    assert others[1].startswith("B: no measurable difference here")
+    assert len(others) == 3
     text = markdown(table.to_dict() | {"fidelity": table.report.to_dict() | {"settings": SETTINGS}})
     assert "| calibrated, equal bytes | 3.00 | 1.000 | 0.0750 (0.0500-0.1000) | 0.50 | 0.900 |" in text
     assert "| a | 3.00 | 1.000 | 0.0600 (0.0400-0.0800) | 0.80 | 0.900 | hurts |" in text
-    assert text.count("\n- ") == 4
+    assert text.count("\n- ") == 5
 
 
 def test_command(tiny, tmp_path, monkeypatch, profiles):
