@@ -1,8 +1,9 @@
-"""Attention over packed blocks on a CPU, straight on the codes: compiled by numba, one thread a share of the blocks.
+"""Attention over packed blocks on a CPU, straight on the codes: compiled by numba, any number of threads.
 
-The scale of a group is folded into the query and its minimum into one number a group, so the inner loop is a
-multiply-add on converted codes; likewise a value's scale into the softmax weight of its token. numba comes as wheels,
-so no compiler is needed; what it compiles at the first use is kept on disk.
+The scale of a group is folded into the query and its minimum into one number a group, so the inner loop multiplies
+codes; likewise a value's scale into the softmax weight of its token. Where the processor multiplies bytes, both are
+16-bit numbers there (cpu_products.py); elsewhere fp32 (cpu_floats.py). numba comes as wheels, so no compiler is needed;
+what it compiles at the first use is kept on disk.
 """
 
 from __future__ import annotations
@@ -11,29 +12,38 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib.util import find_spec
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from ..hadamard.reference import hadamard_transform
 from ..layout import BlockLayout
+from .cpu_features import best_set, instruction_set
+from .cpu_sizes import sizes_of
 from .reference import Part
 
 logger = logging.getLogger(__name__)
 
 # with more query rows than this, matrix products over dequantized chunks win (docs/performance.md)
 MOST_ROWS = 32
+# each thread takes about this many items: late threads take fewer
+ITEMS = 8
+# code bytes that pay for waking another thread
+LEAST_BYTES = 2**19
 
 
-def fits(query: torch.Tensor, layout: BlockLayout, visible: torch.Tensor | None, has_bias: bool) -> bool:
+class Records(NamedTuple):
+    """Packed blocks `stride` bytes apart, as bytes, 16-bit words and fp32."""
+
+    bytes: np.ndarray
+    halves: np.ndarray
+    floats: np.ndarray
+    stride: int
+
+
+def fits(query: torch.Tensor) -> bool:
     """Whether this kernel takes the call; the reference takes every one."""
-    return (
-        query.device.type == "cpu"
-        and query.shape[2] <= MOST_ROWS
-        and visible is None
-        and not has_bias
-        and not layout.value_along_tokens
-        and compiled_loops()
-    )
+    return query.device.type == "cpu" and query.shape[2] <= MOST_ROWS and compiled_loops()
 
 
 @lru_cache(maxsize=1)
@@ -57,23 +67,57 @@ def packed_attention(
     lengths: torch.Tensor,
     layout: BlockLayout,
     scaling: float,
+    visible: torch.Tensor | None = None,
+    added: torch.Tensor | None = None,
+    instructions: str | None = None,
 ) -> Part:
-    from .cpu_loops import attention_loop, join_shares
-    from .cpu_sizes import sizes_of
+    """What op.packed_attention says.
 
-    query = query.float() * scaling
-    rotated = (hadamard_transform(query) if layout.rotate_keys else query).contiguous()
-    threads = min(torch.get_num_threads(), table.shape[1])
-    output = torch.empty(threads, *rotated.shape)
-    lse = torch.empty(threads, *rotated.shape[:3])
-    views = records.numpy(), records.view(torch.uint16).numpy(), records.view(torch.float32).numpy()
-    edges = [table.shape[1] * share // threads for share in range(threads + 1)]
-    shared, sizes = (rotated.numpy(), *views, table.numpy(), lengths.numpy()), sizes_of(layout)
-    shares = [(*shared, edges[k], edges[k + 1], sizes, output[k].numpy(), lse[k].numpy()) for k in range(threads)]
-    others = [_workers(threads).submit(attention_loop, *share) for share in shares[1:]]
-    attention_loop(*shares[0])
+    Args:
+        added: fp32 [batch, num_key_value_heads, rows, blocks * block_size], added to the scores.
+        instructions: a name of cpu_features.SETS; the best that processor and layout allow when missing.
+    """
+    from .cpu_blocks import attend_blocks, join_shares
+    from .cpu_scratch import make_scratch
+
+    name = best_set(layout) if instructions is None else instructions
+    isa, sizes, (batch, blocks) = instruction_set(name), sizes_of(layout), table.shape
+    heads, rows = query.shape[1:3]
+    threads = min(torch.get_num_threads(), 1 + batch * blocks * layout.record_bytes // LEAST_BYTES)
+    shares = 1 if threads == 1 else min(blocks, -(-ITEMS * threads // (batch * heads)))
+    output, lse = torch.empty(shares, *query.shape), torch.empty(shares, batch, heads, rows)
+    counter = np.zeros(1, np.int64)
+    data = (
+        query.float().contiguous().numpy(),
+        _flat(records),
+        table.contiguous().numpy(),
+        lengths.contiguous().numpy(),
+        _mask(visible, table.shape[1] * layout.block_size),
+        np.empty((1, 1, 1, 0), np.float32) if added is None else added.contiguous().numpy(),
+    )
+    results = output.numpy(), lse.numpy()
+    calls: list[tuple[Any, ...]] = [
+        (isa, *data, np.float32(scaling), sizes, counter, make_scratch(isa, sizes, rows), *results)
+        for _ in range(threads)
+    ]
+    others = [_workers(threads).submit(attend_blocks, *call) for call in calls[1:]]
+    attend_blocks(*calls[0])
     for other in others:
         other.result()
-    if threads > 1:
-        join_shares(output.numpy(), lse.numpy())
-    return (hadamard_transform(output[0]) if layout.rotate_values else output[0]), lse[0]
+    join_shares(*results, layout.rotate_values, sizes.rotation)
+    return output[0], lse[0]
+
+
+def _flat(records: torch.Tensor) -> Records:
+    """A view of records that may lie further apart than they are long."""
+    stride = records.stride(0)
+    flat = records.as_strided(((len(records) - 1) * stride + records.shape[1],), (1,))
+    return Records(flat.numpy(), flat.view(torch.uint16).numpy(), flat.view(torch.float32).numpy(), stride)
+
+
+def _mask(visible: torch.Tensor | None, slots: int) -> np.ndarray:
+    """uint8 [batch or 1, rows or 1, slots]; of no slots where all are visible."""
+    if visible is None:
+        return np.empty((1, 1, 0), np.uint8)
+    mask = visible.reshape((1,) * (4 - visible.ndim) + tuple(visible.shape))[:, 0]
+    return mask.expand(*mask.shape[:2], slots).contiguous().view(torch.uint8).numpy()

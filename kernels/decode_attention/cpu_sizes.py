@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from ..hadamard.reference import power_of_two_factor
 from ..layout import BlockLayout, MatrixLayout
 from ..pack import packed_bytes
 from ..pack.reference import PLANES, plane_bytes
@@ -44,6 +45,9 @@ class Sizes(NamedTuple):
     norms_shared: bool
     norm_codes_at: int
     norm_range_at: int
+    rotates_keys: bool
+    rotation: int
+    weight_run: int
     keys: MatrixSizes
     values: MatrixSizes
 
@@ -63,6 +67,10 @@ def sizes_of(layout: BlockLayout) -> Sizes:
         norms_shared=layout.token_norm == "shared",
         norm_codes_at=fields["norm_codes"].offset if with_norms else 0,
         norm_range_at=fields["norm_range"].offset if with_norms else 0,
+        rotates_keys=layout.rotate_keys,
+        rotation=power_of_two_factor(layout.head_dim),
+        # softmax weights are summed by run of tokens that share a range of value scales
+        weight_run=layout.block_size if layout.value_along_tokens else layout.values.tokens_per_range,
         keys=_matrix_sizes(layout, layout.keys),
         values=_matrix_sizes(layout, layout.values),
     )

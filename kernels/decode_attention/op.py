@@ -89,8 +89,8 @@ def packed_attention(
         if not table.shape[1]:
             return torch.zeros_like(query, dtype=torch.float32), query.new_full(query.shape[:3], -torch.inf).float()
     check_range(records, table, lengths, layout.block_size)
-    if backend == "auto" and cpu.fits(query, layout, visible, key_bias is not None):
-        return cpu.packed_attention(query, records, table, lengths, layout, scaling)
+    if backend == "auto" and key_bias is None and cpu.fits(query):
+        return cpu.packed_attention(query, records, table, lengths, layout, scaling, visible)
     return reference.packed_attention(query, records, table, lengths, layout, scaling, visible, key_bias, positions)
 
 

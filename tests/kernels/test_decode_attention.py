@@ -42,7 +42,7 @@ def check(config: OscarConfig, head_dim: int = 64, rows: int = 3, batch: int = 2
     for backend in ("reference", "auto"):
         output, lse = packed_attention(query, records, table, lengths, layout, 0.2, backend=backend)
         assert (output - expected).norm() <= 1e-3 * expected.norm()
-        torch.testing.assert_close(lse.double(), expected_lse, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(lse.double(), expected_lse, rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("key_bits", [1, 2, 3, 4, 8])
@@ -105,7 +105,7 @@ def test_the_callers_mask_and_rows_that_see_nothing() -> None:
     output, lse = packed_attention(query, records, table, lengths, layout, 0.2, visible)
     seen = visible & (torch.arange(256) < 228)
     expected, _ = dense(query, keys, values, 0.2, seen)
-    torch.testing.assert_close(output.double(), expected, rtol=1e-4, atol=1e-4)
+    assert (output - expected).norm() <= 1e-3 * expected.norm()
     assert (output[:, :, 1] == 0).all()
     assert lse[:, :, 1].isneginf().all()
 

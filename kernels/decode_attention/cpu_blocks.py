@@ -1,0 +1,211 @@
+"""Attention over packed blocks on bytes: what each thread runs (cpu.py hands out the items)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import overload
+
+from .cpu_floats import add_dot_products, add_weighted_rows
+from .cpu_loops import bare, exponentials, fill, read_norms
+from .cpu_products import LARGEST, add_byte_products
+from .cpu_vectors import Portable, next_item, prefetch
+
+
+@bare
+def rotate(row, width):
+    """The Walsh-Hadamard transform of blocks of `width` elements, in place."""
+    half = 1
+    while half < width:
+        for start in range(0, row.shape[0], 2 * half):
+            first, second = row[start : start + half], row[start + half : start + 2 * half]
+            for i in range(half):
+                a, b = first[i], second[i]
+                first[i], second[i] = a + b, a - b
+        half *= 2
+    size = np.float32(1 / np.sqrt(width))
+    for i in range(row.shape[0]):
+        row[i] *= size
+
+
+@bare
+def take_query(query, scaling, sizes, v):
+    """Query rows, rotated and scaled, as fp32 and as 16-bit vectors with their sums."""
+    for m in range(query.shape[0]):
+        row, line, vector = v.exact[m], query[m], v.vectors[m]
+        for c in range(row.shape[0]):
+            row[c] = line[c] * scaling
+        if sizes.rotates_keys:
+            rotate(row, sizes.rotation)
+        most, total = np.float32(0), np.float32(0)
+        for c in range(row.shape[0]):
+            most = max(most, abs(row[c]))
+            total += row[c]
+        unit = most / LARGEST if most > 0 else np.float32(1)
+        inverse = np.float32(1) / unit
+        for c in range(row.shape[0]):
+            vector[c] = np.int16(np.int32(np.rint(row[c] * inverse)))
+        v.units[m], v.sums[m, 0] = unit, total
+
+
+def add_products(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
+    """out [rows, matrix rows] = out * keep + the products of v with a head's keys or values: see _add_products."""
+
+
+@overload(add_products)
+def _add_products(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
+    if isa.instance_class is Portable:
+        return lambda isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out: add_dot_products(
+            rows, v.exact, row8, row16, head, matrix, amplitude, s, keep, out
+        )
+    return lambda isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out: add_byte_products(
+        isa, rows, v, row8, head, matrix, amplitude, s, keep, out
+    )
+
+
+@bare
+def hide(scores, norms, length, first, seen, added):
+    """Scores of queries with keys, before their norms, to those of tokens that count: others become -inf.
+
+    seen uint8 [rows or 1, slots] and added float32 [rows, slots], each of no slots where there is none; those of the
+    block start at `first`.
+    """
+    for m in range(scores.shape[0]):
+        row = scores[m]
+        for t in range(length):
+            row[t] *= norms[t]
+        if added.shape[1]:
+            more = added[m][first:]
+            for t in range(length):
+                row[t] += more[t]
+        if seen.shape[1]:
+            mask = seen[min(m, seen.shape[0] - 1)][first:]
+            for t in range(length):
+                row[t] = row[t] if mask[t] else np.float32(-np.inf)
+        fill(row[length:], -np.inf)
+
+
+@bare
+def weigh(run, s):
+    """The scores in s.weights to weights relative to the block's highest, as 16-bit vectors with their sums.
+
+    s.weights.units and s.keep bring the block and what was added before to the highest score so far.
+    """
+    v = s.weights
+    for m in range(v.exact.shape[0]):
+        row, vector, most = v.exact[m], v.vectors[m], np.float32(-np.inf)
+        for t in range(row.shape[0]):
+            most = max(most, row[t])
+        if most == -np.inf:  # nothing to see
+            fill(row, 0)
+            fill(vector, 0)
+            fill(v.sums[m], 0)
+            v.units[m], s.keep[m] = 0, 1
+            continue
+        highest = max(s.high[m], most)
+        s.keep[m], grow = np.exp(s.high[m] - highest), np.exp(most - highest)
+        s.high[m], unit = highest, grow / LARGEST
+        for t in range(row.shape[0]):
+            row[t] -= most
+        exponentials(row, s.bits)
+        for t in range(row.shape[0]):
+            vector[t] = np.int16(np.int32(row[t] * LARGEST + np.float32(0.5)))
+            row[t] *= grow
+        added = np.int32(0)
+        for k in range(v.sums.shape[1]):
+            part = np.int32(0)
+            for t in range(k * run, min((k + 1) * run, row.shape[0])):
+                part += np.int32(vector[t])
+            v.sums[m, k] = np.float32(part) * unit
+            added += part
+        v.units[m] = unit
+        s.total[m] = s.total[m] * s.keep[m] + np.float32(added) * unit
+
+
+@bare
+def attend_block(isa, records, block, ahead, head, length, first, seen, added, sizes, s, part):
+    """One block of one head: its weights and weighted values are joined to s.high, s.total and part.
+
+    `ahead`: the block whose bytes are asked for meanwhile.
+    """
+    at, next_at = block * records.stride, ahead * records.stride + head
+    row8, row16, row32 = records.bytes[at:], records.halves[at // 2 :], records.floats[at // 4 :]
+    rows, quarter, amplitude = part.shape[0], sizes.head_bytes // 4, (head + sizes.amplitude_at) // 4
+    scores, values = s.weights.exact, sizes.values
+    for m in range(rows):
+        fill(scores[m], 0)
+    prefetch(records.bytes, next_at, quarter)
+    add_products(isa, rows, s.queries, row8, row16, head, sizes.keys, row32[amplitude], s, s.fitted[2], scores)
+    prefetch(records.bytes, next_at + quarter, quarter)
+    read_norms(row8, row16, row32, head, sizes, s.norms, s.bits)
+    hide(scores, s.norms, length, first, seen, added)
+    weigh(sizes.weight_run, s)
+    prefetch(records.bytes, next_at + 2 * quarter, quarter)
+    if values.range_a_group:
+        add_weighted_rows(rows, scores, row8, row16, head, values, row32[amplitude + 1], s, s.keep, part)
+    else:
+        add_products(isa, rows, s.weights, row8, row16, head, values, row32[amplitude + 1], s, s.keep, part)
+    prefetch(records.bytes, next_at + 3 * quarter, quarter)
+
+
+@bare
+def attend_blocks(isa, query, records, table, lengths, seen, added, scaling, sizes, counter, s, output, lse):
+    """Takes items, each a share of the blocks of one KV head of one sequence, until there are none.
+
+    query float32 [batch, heads, rows, head_dim]; records are cpu.Records; seen uint8 [batch or 1, rows or 1, slots] and
+    added float32 [batch, heads, rows, slots], each of no slots where there is none; sizes from sizes_of(layout);
+    counter int64 [1], shared by the threads. Writes each share's output float32 [shares, batch, heads, rows,
+    head_dim], not un-rotated, and lse [shares, batch, heads, rows].
+    """
+    shares, batch, heads, rows = lse.shape
+    blocks, size = table.shape[1], sizes.block_size
+    item = next_item(counter)
+    while item < shares * batch * heads:
+        share, b, h = item % shares, item // shares % batch, item // shares // batch
+        part, head = output[share, b, h], sizes.shared_bytes + h * sizes.head_bytes
+        for m in range(rows):
+            fill(part[m], 0)
+        fill(s.high, -np.inf)
+        fill(s.total, 0)
+        take_query(query[b, h], scaling, sizes, s.queries)
+        mask, more = seen[min(b, seen.shape[0] - 1)], added[min(b, added.shape[0] - 1), min(h, added.shape[1] - 1)]
+        for j in range(blocks * share // shares, blocks * (share + 1) // shares):
+            if lengths[b, j] == 0:
+                continue
+            block, ahead, length = table[b, j], table[b, min(j + 1, blocks - 1)], lengths[b, j]
+            attend_block(isa, records, block, ahead, head, length, j * size, mask, more, sizes, s, part)
+        for m in range(rows):
+            total = s.total[m]
+            lse[share, b, h, m] = s.high[m] + np.log(total) if total > 0 else -np.inf
+            for d in range(part.shape[1]):
+                part[m, d] /= total if total > 0 else np.float32(1)
+        item = next_item(counter)
+
+
+@bare
+def join_shares(output, lse, rotates, width):
+    """The shares [shares, batch, heads, rows, ...] joined into the first, and un-rotated."""
+    for b in range(lse.shape[1]):
+        for h in range(lse.shape[2]):
+            for m in range(lse.shape[3]):
+                first = output[0, b, h, m]
+                if lse.shape[0] > 1:
+                    join_row(output[:, b, h, m], lse[:, b, h, m])
+                if rotates:
+                    rotate(first, width)
+
+
+@bare
+def join_row(output, lse):
+    """Shares of one query's output [shares, head_dim] and lse [shares], joined into the first."""
+    most, total, first = np.float32(-np.inf), np.float32(0), output[0]
+    for k in range(lse.shape[0]):
+        most = max(most, lse[k])
+    if most == -np.inf:
+        return
+    for k in range(lse.shape[0]):
+        total += np.exp(lse[k] - most)
+    for k in range(lse.shape[0]):
+        weight, part = np.exp(lse[k] - most) / total, output[k]
+        for d in range(first.shape[0]):
+            first[d] = part[d] * weight + (first[d] if k else np.float32(0))
+    lse[0] = most + np.log(total)

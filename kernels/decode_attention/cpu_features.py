@@ -1,0 +1,66 @@
+"""Which instructions this processor has, and which of them a layout can be read with."""
+
+from __future__ import annotations
+
+import platform
+from functools import lru_cache
+from typing import Any
+
+from ..layout import BlockLayout
+
+# best first; features as LLVM names them
+SETS: dict[str, tuple[str, ...]] = {
+    "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
+    "avx2-vnni": ("avx2", "f16c", "avx512vl", "avx512vnni"),
+    "avx2": ("avx2", "f16c"),
+    "portable": (),
+}
+
+
+@lru_cache(maxsize=1)
+def available_sets() -> tuple[str, ...]:
+    """Names of SETS that numba compiles for here, best first."""
+    features = _features()
+    return tuple(name for name, needed in SETS.items() if all(feature in features for feature in needed))
+
+
+def _features() -> set[str]:
+    import llvmlite.binding as llvm
+    from numba.core import config
+
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return set()
+    if config.CPU_NAME or config.CPU_FEATURES:  # numba was told to compile for another processor
+        chosen = (config.CPU_FEATURES or "").split(",")
+        return {feature[1:] for feature in chosen if feature.startswith("+")}
+    return {name for name, there in llvm.get_host_cpu_features().items() if there}
+
+
+def best_set(layout: BlockLayout) -> str:
+    """The best of available_sets that reads a layout."""
+    return next(name for name in available_sets() if reads(name, layout))
+
+
+@lru_cache(maxsize=256)
+def reads(name: str, layout: BlockLayout) -> bool:
+    """Whether loops for a set read a layout; the portable ones read every one."""
+    if name == "portable":
+        return True
+    runs = layout.values.tokens_per_range
+    whole = layout.head_dim % 16 == 0 and layout.block_size % 16 == 0 and (layout.scale_bits == 16 or runs % 16 == 0)
+    # without VNNI, sums of two products of 8-bit codes leave 16 bits
+    wide = 8 in (layout.key_bits, layout.value_bits, layout.scale_bits)
+    return whole and not (name == "avx2" and wide)
+
+
+def instruction_set(name: str) -> Any:
+    """The set as the loops take it.
+
+    Raises:
+        ValueError: unknown, or not of this processor.
+    """
+    from .cpu_vectors import Avx2, Avx2Vnni, Avx512, Portable
+
+    if name not in available_sets():
+        raise ValueError(f"instructions={name!r} is not available here; choose one of {', '.join(available_sets())}")
+    return {"avx512": Avx512, "avx2-vnni": Avx2Vnni, "avx2": Avx2, "portable": Portable}[name]()

@@ -1,0 +1,127 @@
+"""What one thread of the compiled loops writes to while it reads a block."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .cpu_sizes import MatrixSizes, Sizes
+from .cpu_vectors import STEP
+
+
+class Rows(NamedTuple):
+    """Vectors to multiply with keys or values: queries or softmax weights.
+
+    Attributes:
+        vectors: int16 [rows, cols], times units: float32 [rows].
+        sums: float32 [rows, runs], by run of columns that share a range of scales.
+        exact: float32 [rows, cols], the same.
+    """
+
+    vectors: np.ndarray
+    units: np.ndarray
+    sums: np.ndarray
+    exact: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """Arrays of one thread; cols and groups are the larger of keys' and values'.
+
+    Attributes:
+        tiles: int32, packed rows as tiles (cpu_vectors.transpose).
+        folded: int8 [rows, high and low bytes, cols].
+        scale: int16 [groups, cols], times unit: float32 [groups].
+        step: int16 [cols], of the minimums.
+        codes: uint8 [groups, 2 * cols], unpacked scales and minimums of widths other than four bits.
+        ranges: float32, nested ranges as they lie.
+        line: float32 [2 * cols], one group's 16-bit scales and minimums.
+        raw: float32 [rows, groups padded], sums over the codes of minimums.
+        add: float32 [groups, rows], what the minimums add.
+        factor, fitted: float32 [rows] and [3, rows]; of fitted the first is for use, the others are zeros and ones.
+        spare: float32 [rows * lanes].
+        plain_codes: uint8 [rows of codes, cols], plain_scale and plain_minimum: float32 [groups, cols], of cpu_floats.
+        norms: float32 [block_size], and bits: int32 [block_size], of exponentials.
+        high, total, keep: float32 [rows], of the softmax so far.
+        queries, weights: vectors; those of weights are a block's scores before they are weights.
+    """
+
+    tiles: np.ndarray
+    folded: np.ndarray
+    scale: np.ndarray
+    unit: np.ndarray
+    step: np.ndarray
+    codes: np.ndarray
+    ranges: np.ndarray
+    line: np.ndarray
+    raw: np.ndarray
+    add: np.ndarray
+    factor: np.ndarray
+    fitted: np.ndarray
+    spare: np.ndarray
+    plain_codes: np.ndarray
+    plain_scale: np.ndarray
+    plain_minimum: np.ndarray
+    norms: np.ndarray
+    bits: np.ndarray
+    high: np.ndarray
+    total: np.ndarray
+    keep: np.ndarray
+    queries: Rows
+    weights: Rows
+
+
+def _padded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _tile_elements(matrix: MatrixSizes, lanes: int) -> int:
+    rows = _padded(matrix.low_rows, lanes) + _padded(matrix.high_rows, lanes)
+    return max(rows, _padded(matrix.groups, lanes)) * matrix.cols // 4
+
+
+def _code_rows(matrix: MatrixSizes) -> int:
+    high = 8 // matrix.high_bits * matrix.high_rows if matrix.high_bits else 0
+    return max(8 // matrix.low_bits * matrix.low_rows, high)
+
+
+def _rows(rows: int, length: int, run: int) -> Rows:
+    return Rows(
+        vectors=np.empty((rows, length), np.int16),
+        units=np.empty(rows, np.float32),
+        sums=np.empty((rows, -(-length // run)), np.float32),
+        exact=np.empty((rows, length), np.float32),
+    )
+
+
+def make_scratch(isa: Any, sizes: Sizes, rows: int) -> Scratch:
+    """Scratch for `rows` query rows and an instruction set of cpu_vectors."""
+    keys, values, lanes = sizes.keys, sizes.values, isa.lanes
+    cols, groups = max(keys.cols, values.cols), max(keys.groups, values.groups)
+    fitted = np.zeros((3, rows), np.float32)
+    fitted[2] = 1
+    return Scratch(
+        tiles=np.empty(max(_tile_elements(keys, lanes), _tile_elements(values, lanes)), np.int32),
+        folded=np.empty(rows * 2 * cols, np.int8),
+        scale=np.empty(groups * cols, np.int16),
+        unit=np.empty(groups, np.float32),
+        step=np.empty(cols, np.int16),
+        codes=np.empty(groups * 2 * cols, np.uint8),
+        ranges=np.empty(_padded(4 * max(groups, cols), STEP), np.float32),
+        line=np.empty(2 * cols, np.float32),
+        raw=np.empty((rows, _padded(groups, lanes)), np.float32),
+        add=np.empty((groups, rows), np.float32),
+        factor=np.empty(rows, np.float32),
+        fitted=fitted,
+        spare=np.empty(rows * lanes, np.float32),
+        plain_codes=np.empty((max(_code_rows(keys), _code_rows(values)), cols), np.uint8),
+        plain_scale=np.empty((groups, cols), np.float32),
+        plain_minimum=np.empty((groups, cols), np.float32),
+        norms=np.empty(sizes.block_size, np.float32),
+        bits=np.empty(sizes.block_size, np.int32),
+        high=np.empty(rows, np.float32),
+        total=np.empty(rows, np.float32),
+        keep=np.empty(rows, np.float32),
+        queries=_rows(rows, sizes.head_dim, sizes.head_dim),
+        weights=_rows(rows, sizes.block_size, sizes.weight_run),
+    )
