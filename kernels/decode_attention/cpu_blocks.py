@@ -6,7 +6,7 @@ import numpy as np
 from numba.extending import overload
 
 from .cpu_floats import add_dot_products, add_weighted_rows
-from .cpu_loops import bare, exponentials, fill, read_norms
+from .cpu_loops import bare, exponentials, fill, kept, read_norms
 from .cpu_products import LARGEST, add_byte_products
 from .cpu_vectors import Portable, next_item, prefetch
 
@@ -147,51 +147,41 @@ def attend_block(isa, records, block, ahead, head, length, first, seen, added, s
     prefetch(records.bytes, next_at + 3 * quarter, quarter)
 
 
-@bare
-def attend_blocks(isa, query, records, table, lengths, seen, added, scaling, sizes, counter, s, output, lse):
-    """Takes items, each a share of the blocks of one KV head of one sequence, until there are none.
+@kept
+def attend_blocks(files):
+    def attend_blocks(isa, query, records, table, lengths, seen, added, scaling, sizes, counter, s, output, lse):
+        """Takes items, each a share of the blocks of one KV head of one sequence, until there are none.
 
-    query float32 [batch, heads, rows, head_dim]; records are cpu.Records; seen uint8 [batch or 1, rows or 1, slots] and
-    added float32 [batch, heads, rows, slots], each of no slots where there is none; sizes from sizes_of(layout);
-    counter int64 [1], shared by the threads. Writes each share's output float32 [shares, batch, heads, rows,
-    head_dim], not un-rotated, and lse [shares, batch, heads, rows].
-    """
-    shares, batch, heads, rows = lse.shape
-    blocks, size = table.shape[1], sizes.block_size
-    item = next_item(counter)
-    while item < shares * batch * heads:
-        share, b, h = item % shares, item // shares % batch, item // shares // batch
-        part, head = output[share, b, h], sizes.shared_bytes + h * sizes.head_bytes
-        for m in range(rows):
-            fill(part[m], 0)
-        fill(s.high, -np.inf)
-        fill(s.total, 0)
-        take_query(query[b, h], scaling, sizes, s.queries)
-        mask, more = seen[min(b, seen.shape[0] - 1)], added[min(b, added.shape[0] - 1), min(h, added.shape[1] - 1)]
-        for j in range(blocks * share // shares, blocks * (share + 1) // shares):
-            if lengths[b, j] == 0:
-                continue
-            block, ahead, length = table[b, j], table[b, min(j + 1, blocks - 1)], lengths[b, j]
-            attend_block(isa, records, block, ahead, head, length, j * size, mask, more, sizes, s, part)
-        for m in range(rows):
-            total = s.total[m]
-            lse[share, b, h, m] = s.high[m] + np.log(total) if total > 0 else -np.inf
-            for d in range(part.shape[1]):
-                part[m, d] /= total if total > 0 else np.float32(1)
+        query float32 [batch, heads, rows, head_dim]; records are cpu.Records; seen uint8 [batch or 1, rows or 1, slots]
+        and added float32 [batch, heads, rows, slots], each of no slots where there is none; sizes from
+        sizes_of(layout); counter int64 [1], shared by the threads. Writes each share's output float32 [shares, batch,
+        heads, rows, head_dim], not un-rotated, and lse [shares, batch, heads, rows].
+        """
+        shares, batch, heads, rows = lse.shape if files else (0, 0, 0, 0)
+        blocks, size = table.shape[1], sizes.block_size
         item = next_item(counter)
+        while item < shares * batch * heads:
+            share, b, h = item % shares, item // shares % batch, item // shares // batch
+            part, head = output[share, b, h], sizes.shared_bytes + h * sizes.head_bytes
+            for m in range(rows):
+                fill(part[m], 0)
+            fill(s.high, -np.inf)
+            fill(s.total, 0)
+            take_query(query[b, h], scaling, sizes, s.queries)
+            mask, more = seen[min(b, seen.shape[0] - 1)], added[min(b, added.shape[0] - 1), min(h, added.shape[1] - 1)]
+            for j in range(blocks * share // shares, blocks * (share + 1) // shares):
+                if lengths[b, j] == 0:
+                    continue
+                block, ahead, length = table[b, j], table[b, min(j + 1, blocks - 1)], lengths[b, j]
+                attend_block(isa, records, block, ahead, head, length, j * size, mask, more, sizes, s, part)
+            for m in range(rows):
+                total = s.total[m]
+                lse[share, b, h, m] = s.high[m] + np.log(total) if total > 0 else -np.inf
+                for d in range(part.shape[1]):
+                    part[m, d] /= total if total > 0 else np.float32(1)
+            item = next_item(counter)
 
-
-@bare
-def join_shares(output, lse, rotates, width):
-    """The shares [shares, batch, heads, rows, ...] joined into the first, and un-rotated."""
-    for b in range(lse.shape[1]):
-        for h in range(lse.shape[2]):
-            for m in range(lse.shape[3]):
-                first = output[0, b, h, m]
-                if lse.shape[0] > 1:
-                    join_row(output[:, b, h, m], lse[:, b, h, m])
-                if rotates:
-                    rotate(first, width)
+    return attend_blocks
 
 
 @bare
@@ -209,3 +199,19 @@ def join_row(output, lse):
         for d in range(first.shape[0]):
             first[d] = part[d] * weight + (first[d] if k else np.float32(0))
     lse[0] = most + np.log(total)
+
+
+@kept
+def join_shares(files):
+    def join_shares(output, lse, rotates, width):
+        """The shares [shares, batch, heads, rows, ...] joined into the first, and un-rotated."""
+        for b in range(lse.shape[1] if files else 0):
+            for h in range(lse.shape[2]):
+                for m in range(lse.shape[3]):
+                    first = output[0, b, h, m]
+                    if lse.shape[0] > 1:
+                        join_row(output[:, b, h, m], lse[:, b, h, m])
+                    if rotates:
+                        rotate(first, width)
+
+    return join_shares

@@ -30,9 +30,9 @@ def _features() -> set[str]:
 
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return set()
-    if config.CPU_NAME or config.CPU_FEATURES:  # numba was told to compile for another processor
-        chosen = (config.CPU_FEATURES or "").split(",")
-        return {feature[1:] for feature in chosen if feature.startswith("+")}
+    told, chosen = (getattr(config, name, None) for name in ("CPU_NAME", "CPU_FEATURES"))
+    if told or chosen:  # numba was told to compile for another processor
+        return {feature[1:] for feature in (chosen or "").split(",") if feature.startswith("+")}
     return {name for name, there in llvm.get_host_cpu_features().items() if there}
 
 
