@@ -6,7 +6,7 @@ import numpy as np
 from numba.extending import overload
 
 from .cpu_floats import add_dot_products, add_weighted_rows
-from .cpu_loops import bare, exponentials, fill, kept, read_norms
+from .cpu_loops import bare, exponentials, fill, inlined, kept, read_norms
 from .cpu_products import LARGEST, add_byte_products
 from .cpu_vectors import Portable, next_item, prefetch
 
@@ -121,7 +121,7 @@ def weigh(run, s):
         s.total[m] = s.total[m] * s.keep[m] + np.float32(added) * unit
 
 
-@bare
+@inlined
 def attend_block(isa, records, block, ahead, head, length, first, seen, added, sizes, s, part):
     """One block of one head: its weights and weighted values are joined to s.high, s.total and part.
 

@@ -34,6 +34,11 @@ def bare(function: Callable[..., object]) -> Callable[..., object]:
     return njit(**OPTIONS)(function)
 
 
+def inlined(function: Callable[..., object]) -> Callable[..., object]:
+    """bare for what is called within a block's loops: handing on arrays costs eight words each."""
+    return njit(forceinline=True, **OPTIONS)(function)
+
+
 def kept(make: Callable[[int], Callable[..., object]]) -> Callable[..., object]:
     """bare for what Python calls, kept on disk where a folder can be written.
 

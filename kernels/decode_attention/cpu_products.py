@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cpu_loops import bare, fill
+from .cpu_loops import bare, fill, inlined
 from .cpu_tables import minimum_steps, scales_of
 from .cpu_vectors import STEP, fold_16, fold_32, products_1, products_2, products_3, products_4, transpose
 
@@ -34,7 +34,7 @@ def products(isa, rows, tile, start, cols, mask, shift, folded, factor, keep, ad
         products_1(isa, tile, start, cols, mask, shift, folded, first, factor, keep, add, m, out, to, stride)
 
 
-@bare
+@inlined
 def fold(vectors, rows, cols, scale, first, folded):
     """Vectors int16 [rows, cols] times scale[first:] -> bytes [rows, high and low, cols]."""
     pairs = cols // 32 * 32
@@ -46,7 +46,7 @@ def fold(vectors, rows, cols, scale, first, folded):
             fold_16(vectors, at + c, scale, first + c, folded, 2 * m * cols + c, cols)
 
 
-@bare
+@inlined
 def lay_tiles(isa, source, start, rows, cols, stride, tiles, first):
     """Packed rows of bytes as tiles of a register's lanes of rows each, from tiles[first] on; where it ends."""
     at = first
@@ -57,7 +57,7 @@ def lay_tiles(isa, source, start, rows, cols, stride, tiles, first):
     return at
 
 
-@bare
+@inlined
 def add_plane(isa, rows, matrix, g, bits, plane_rows, first, s, keep, add, out):
     """Adds the products of one group's rows in one plane: out = out * keep + product * s.factor + add."""
     lanes, cols, use, zeros, ones = isa.lanes, matrix.cols, s.fitted[0], s.fitted[1], s.fitted[2]
@@ -83,7 +83,7 @@ def add_plane(isa, rows, matrix, g, bits, plane_rows, first, s, keep, add, out):
         r += count
 
 
-@bare
+@inlined
 def add_minimums(isa, rows, v, row8, head, matrix, s):
     """What the minimums of nested scales add, to s.add [groups, rows]."""
     step = minimum_steps(matrix, s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cpu_loops import bare, fill, table_code
+from .cpu_loops import bare, fill, inlined, table_code
 from .cpu_vectors import STEP, halves, scales
 
 LARGEST = np.float32(32767)
@@ -16,7 +16,7 @@ def rounded(x):
     return np.int16(np.int32(np.rint(x)))
 
 
-@bare
+@inlined
 def read_ranges(row8, head, matrix, amplitude, s):
     """s.ranges: scale_low, scale_step, minimum_low and minimum_step of every range, times the amplitude."""
     count = 4 * (matrix.groups if matrix.range_a_group else matrix.cols // matrix.run)
@@ -36,7 +36,7 @@ def unpack_tables(row8, head, matrix, s):
             line[c] = table_code(row8, first, 2 * cols, c, matrix.scale_bits)
 
 
-@bare
+@inlined
 def largest_scale(matrix, s, first, last):
     """Of ranges first to last; 1 where all are 0."""
     top, most = np.float32((1 << matrix.scale_bits) - 1), np.float32(0)
@@ -52,7 +52,7 @@ def largest_nested(matrix):
     return LARGEST * (codes - np.float32(1)) / codes
 
 
-@bare
+@inlined
 def nested_scales(row8, head, matrix, s):
     """s.scale and s.unit from codes: (code << shift) * step / 2**15 + low."""
     cols, bits, runs = matrix.cols, matrix.scale_bits, matrix.cols // matrix.run
@@ -93,7 +93,7 @@ def half_scales(row8, head, matrix, amplitude, rows, x, s):
             s.add[g, m] = total * amplitude
 
 
-@bare
+@inlined
 def scales_of(row8, head, matrix, amplitude, rows, x, s):
     """s.scale and s.unit of a head's keys or values; with them s.add [groups, rows] or s.ranges and s.codes."""
     if matrix.scale_bits == 16:
@@ -105,7 +105,7 @@ def scales_of(row8, head, matrix, amplitude, rows, x, s):
     nested_scales(row8, head, matrix, s)
 
 
-@bare
+@inlined
 def minimum_steps(matrix, s):
     """s.step: what the codes of minimums in each column are multiplied by, in units that are returned."""
     if matrix.range_a_group:  # every column alike: the group's step comes later
