@@ -8,7 +8,7 @@ from numba.extending import overload
 from .cpu_floats import add_dot_products, add_weighted_rows
 from .cpu_loops import bare, exponentials, fill, inlined, kept, read_norms
 from .cpu_products import LARGEST, add_byte_products
-from .cpu_vectors import Portable, next_item, prefetch
+from .cpu_vectors import STEP, Portable, largest, next_item, prefetch
 
 
 @bare
@@ -92,8 +92,10 @@ def weigh(run, s):
     """
     v = s.weights
     for m in range(v.exact.shape[0]):
-        row, vector, most = v.exact[m], v.vectors[m], np.float32(-np.inf)
-        for t in range(row.shape[0]):
+        row, vector = v.exact[m], v.vectors[m]
+        whole = row.shape[0] // STEP * STEP
+        most = largest(row, whole)
+        for t in range(whole, row.shape[0]):
             most = max(most, row[t])
         if most == -np.inf:  # nothing to see
             fill(row, 0)

@@ -275,6 +275,25 @@ def halves(typing: Any, source: Any, start: Any, out: Any, at: Any) -> Any:
 
 
 @intrinsic
+def largest(typing: Any, row: Any, count: Any) -> Any:
+    """The largest of row[:count], fp32, count a multiple of 16: as loops, maxima stay scalar for the sake of NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = Place(context, builder, row, args[0], I64(0))
+        most = cgutils.alloca_once_value(builder, constant(F32, STEP, float("-inf")))
+        with cgutils.for_range(builder, builder.udiv(args[1], I64(STEP)), intp=I64) as loop:
+            value, seen = place.load(builder.mul(loop.index, I64(STEP)), vec(F32, STEP)), builder.load(most)
+            builder.store(builder.select(builder.fcmp_ordered(">", value, seen), value, seen), most)
+        values = [builder.extract_element(builder.load(most), I32(lane)) for lane in range(STEP)]
+        while len(values) > 1:
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [builder.select(builder.fcmp_ordered(">", a, b), a, b) for a, b in pairs]
+        return values[0]
+
+    return types.float32(row, types.int64), generate
+
+
+@intrinsic
 def prefetch(typing: Any, source: Any, start: Any, count: Any) -> Any:
     """Asks for the lines of source[start : start + count], bytes, ahead of their use."""
 
