@@ -51,7 +51,7 @@ def add_products(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, ou
     """out [rows, matrix rows] = out * keep + the products of v with a head's keys or values: see _add_products."""
 
 
-@overload(add_products)
+@overload(add_products, inline="always")
 def _add_products(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
     if isa.instance_class is Portable:
         return lambda isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out: add_dot_products(

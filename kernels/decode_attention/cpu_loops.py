@@ -35,8 +35,11 @@ def bare(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def inlined(function: Callable[..., object]) -> Callable[..., object]:
-    """bare for what is called within a block's loops: handing on arrays costs eight words each."""
-    return njit(forceinline=True, **OPTIONS)(function)
+    """bare for what is called in one place, and becomes part of it before it is compiled.
+
+    Handing on arrays costs eight words each, and what is compiled apart is optimized again with its caller.
+    """
+    return njit(inline="always", **OPTIONS)(function)
 
 
 def kept(make: Callable[[int], Callable[..., object]]) -> Callable[..., object]:
