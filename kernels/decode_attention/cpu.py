@@ -1,9 +1,9 @@
 """Attention over packed blocks on a CPU, straight on the codes: compiled by numba, any number of threads.
 
 The scale of a group is folded into the query and its minimum into one number a group, so the inner loop multiplies
-codes; likewise a value's scale into the softmax weight of its token. Where the processor multiplies bytes, both are
-16-bit numbers there (cpu_products.py); elsewhere fp32 (cpu_floats.py). numba comes as wheels, so no compiler is needed;
-what it compiles at the first use is kept on disk.
+codes; likewise a value's scale into the softmax weight of its token. For 16-bit queries, where the processor multiplies
+bytes, both are 16-bit numbers (cpu_products.py); else fp32 (cpu_floats.py). numba comes as wheels, so no compiler is
+needed; what it compiles at the first use is kept on disk.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ def packed_attention(
 
     Args:
         added: fp32 [batch, num_key_value_heads, rows, blocks * block_size], added to the scores.
-        instructions: a name of cpu_features.SETS; the best that processor and layout allow when missing.
+        instructions: a name of cpu_features.SETS; what best_set chooses when missing.
     """
     from .cpu_blocks import attend_blocks, join_shares
     from .cpu_scratch import make_scratch
 
-    name = best_set(layout) if instructions is None else instructions
+    name = best_set(layout, query.dtype) if instructions is None else instructions
     isa, sizes, (batch, blocks) = instruction_set(name), sizes_of(layout), table.shape
     heads, rows = query.shape[1:3]
     threads = min(torch.get_num_threads(), 1 + batch * blocks * layout.record_bytes // LEAST_BYTES)
@@ -104,7 +104,7 @@ def packed_attention(
     attend_blocks(*calls[0])
     for other in others:
         other.result()
-    join_shares(*results, layout.rotate_values, sizes.rotation)
+    join_shares(*results, layout.rotate_values, sizes.rotated_width)
     return output[0], lse[0]
 
 

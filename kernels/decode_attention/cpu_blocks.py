@@ -35,7 +35,7 @@ def take_query(query, scaling, sizes, v):
         for c in range(row.shape[0]):
             row[c] = line[c] * scaling
         if sizes.rotates_keys:
-            rotate(row, sizes.rotation)
+            rotate(row, sizes.rotated_width)
         most, total = np.float32(0), np.float32(0)
         for c in range(row.shape[0]):
             most = max(most, abs(row[c]))
@@ -85,7 +85,7 @@ def hide(scores, norms, length, first, seen, added):
 
 
 @bare
-def weigh(run, s):
+def weigh(run, exact, s):
     """The scores in s.weights to weights relative to the block's highest, as 16-bit vectors with their sums.
 
     s.weights.units and s.keep bring the block and what was added before to the highest score so far.
@@ -120,7 +120,12 @@ def weigh(run, s):
             v.sums[m, k] = np.float32(part) * unit
             added += part
         v.units[m] = unit
-        s.total[m] = s.total[m] * s.keep[m] + np.float32(added) * unit
+        weight = np.float32(added) * unit
+        if exact:  # the sum of what multiplies values: fp32 weights, not the 16-bit ones
+            weight = np.float32(0)
+            for t in range(row.shape[0]):
+                weight += row[t]
+        s.total[m] = s.total[m] * s.keep[m] + weight
 
 
 @inlined
@@ -140,7 +145,7 @@ def attend_block(isa, records, block, ahead, head, length, first, seen, added, s
     prefetch(records.bytes, next_at + quarter, quarter)
     read_norms(row8, row16, row32, head, sizes, s.norms, s.bits)
     hide(scores, s.norms, length, first, seen, added)
-    weigh(sizes.weight_run, s)
+    weigh(sizes.weight_run, isa.plain or values.range_a_group, s)
     prefetch(records.bytes, next_at + 2 * quarter, quarter)
     if values.range_a_group:
         add_weighted_rows(rows, scores, row8, row16, head, values, row32[amplitude + 1], s, s.keep, part)

@@ -6,6 +6,8 @@ import platform
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 from ..layout import BlockLayout
 
 # best first; features as LLVM names them
@@ -36,8 +38,13 @@ def _features() -> set[str]:
     return {name for name, there in llvm.get_host_cpu_features().items() if there}
 
 
-def best_set(layout: BlockLayout) -> str:
-    """The best of available_sets that reads a layout."""
+def best_set(layout: BlockLayout, dtype: torch.dtype) -> str:
+    """The best of available_sets that reads a layout for queries of a dtype.
+
+    fp32 queries are multiplied in fp32: in bytes, their scores would keep 16 bits.
+    """
+    if dtype not in (torch.float16, torch.bfloat16):
+        return "portable"
     return next(name for name in available_sets() if reads(name, layout))
 
 

@@ -46,7 +46,7 @@ class Sizes(NamedTuple):
     norm_codes_at: int
     norm_range_at: int
     rotates_keys: bool
-    rotation: int
+    rotated_width: int
     weight_run: int
     keys: MatrixSizes
     values: MatrixSizes
@@ -68,7 +68,7 @@ def sizes_of(layout: BlockLayout) -> Sizes:
         norm_codes_at=fields["norm_codes"].offset if with_norms else 0,
         norm_range_at=fields["norm_range"].offset if with_norms else 0,
         rotates_keys=layout.rotate_keys,
-        rotation=power_of_two_factor(layout.head_dim),
+        rotated_width=power_of_two_factor(layout.head_dim),
         # softmax weights are summed by run of tokens that share a range of value scales
         weight_run=layout.block_size if layout.value_along_tokens else layout.values.tokens_per_range,
         keys=_matrix_sizes(layout, layout.keys),

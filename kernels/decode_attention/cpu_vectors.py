@@ -31,6 +31,7 @@ class Avx512(NamedTuple):
 
     lanes: int = 16
     shifts: int = 0
+    plain: int = 0
 
 
 class Avx2Vnni(NamedTuple):
@@ -38,6 +39,7 @@ class Avx2Vnni(NamedTuple):
 
     lanes: int = 8
     shifts: int = 0
+    plain: int = 0
 
 
 class Avx2(NamedTuple):
@@ -45,6 +47,7 @@ class Avx2(NamedTuple):
 
     lanes: int = 8
     shifts: int = 1
+    plain: int = 0
 
 
 class Portable(NamedTuple):
@@ -52,6 +55,7 @@ class Portable(NamedTuple):
 
     lanes: int = 8
     shifts: int = 0
+    plain: int = 1
 
 
 def width(isa: Any) -> int:

@@ -184,13 +184,14 @@ def test_a_row_without_tokens_gives_zeros() -> None:
 def test_which_sets_read_which_layouts() -> None:
     layout = make(PRESETS["balanced"])[0]
     assert available_sets()[-1] == "portable"
-    assert best_set(layout) == available_sets()[0]
+    assert best_set(layout, torch.bfloat16) == available_sets()[0]
+    assert best_set(layout, torch.float32) == "portable"
     assert all(reads(name, layout) for name in SETS)
     eight = make(resolve_config(key_bits=8))[0]
     assert not reads("avx2", eight)
     assert reads("avx512", eight)
     odd = make(PRESETS["balanced"], head_dim=40)[0]
-    assert best_set(odd) == "portable"
+    assert best_set(odd, torch.bfloat16) == "portable"
     with pytest.raises(ValueError, match="instructions='sse' is not available"):
         instruction_set("sse")
 
