@@ -14,7 +14,13 @@ from .profile import Profile
 
 
 def check_settings(
-    kv_bits: Any, key_bits: Any, value_bits: Any, preset: str, profile: Profile | None, backend: str
+    kv_bits: Any,
+    key_bits: Any,
+    value_bits: Any,
+    preset: str,
+    profile: Profile | None,
+    backend: str,
+    online: bool = False,
 ) -> CacheSettings:
     """The cache settings asked for. Raises ValueError with the argument, its value and what is allowed."""
     allowed = (*BITS, 16)
@@ -24,10 +30,13 @@ def check_settings(
             raise ValueError(f"{name}={bits!r} is not allowed; choose one of {', '.join(map(str, allowed))}")
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is not allowed; choose one of {', '.join(map(repr, BACKENDS))}")
+    if not isinstance(online, bool):
+        raise ValueError(f"online={online!r} is not allowed; use True or False")
     if profile is not None:
         _check_nothing_else(kv_bits, key_bits, value_bits, preset)
-        return profile.settings.map(lambda own: replace(own, backend=backend))
-    return CacheSettings(resolve_config(preset, kv_bits, key_bits=key_bits, value_bits=value_bits, backend=backend))
+        return profile.settings.map(lambda own: replace(own, backend=backend, online=online or own.online))
+    bits = {"key_bits": key_bits, "value_bits": value_bits}
+    return CacheSettings(resolve_config(preset, kv_bits, **bits, backend=backend, online=online))
 
 
 def _check_nothing_else(kv_bits: Any, key_bits: Any, value_bits: Any, preset: str) -> None:

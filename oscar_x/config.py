@@ -20,6 +20,27 @@ KeyBiasRemedy = Literal["auto", "off"]
 Backend = Literal["auto", "triton", "reference"]
 
 
+@dataclass(frozen=True)
+class OnlineDefaults:
+    """What OscarConfig.online takes for a prompt's sinks and boundaries.
+
+    Attributes:
+        most_sinks: how far from the start of a sequence a sink is looked for.
+        low, high: a key norm below or above these multiples of the median, in any KV head, makes a sink.
+        modality_split: taken where the settings have none.
+        sample: tokens whose norms make a median: a fixed cost, whatever the prompt's length.
+    """
+
+    most_sinks: int = 8
+    low: float = 0.5
+    high: float = 2.0
+    modality_split: float = 2.0
+    sample: int = 256
+
+
+ONLINE = OnlineDefaults()
+
+
 def _check_bits(key_bits: Any, value_bits: Any) -> None:
     for name, bits in (("key_bits", key_bits), ("value_bits", value_bits)):
         _check_choice(name, bits, (*BITS, 16))
@@ -70,6 +91,9 @@ class OscarConfig:
             None never does, which measured no worse (docs/calibration.md).
         modality_split_run: tokens of one modality in a row that are worth blocks of their own; fewer share their
             neighbour's, so that a line of text between images leaves no block nearly empty.
+        online: let the first prompt decide by its own key norms how many first tokens stay exact, in place of
+            sink_tokens, and where modalities part (ONLINE). A sequence that begins with fewer tokens than a prompt
+            has keeps sink_tokens.
         key_bias: "auto" subtracts a large key-projection bias before compression, "off" never does.
         head_groups: KV heads with bits, groups or scales of their own; each group costs attention one more call of
             its kernels. Heads that share one token norm cannot be told apart.
@@ -91,6 +115,7 @@ class OscarConfig:
     block_size: int = 128
     modality_split: float | None = None
     modality_split_run: int = 64
+    online: bool = False
     key_bias: KeyBiasRemedy = "auto"
     backend: Backend = "auto"
     head_groups: tuple[HeadGroup, ...] = ()
@@ -142,6 +167,17 @@ class OscarConfig:
                 f"modality_split={split!r} is not allowed; use a ratio of norms of at least 1, or None for no split"
             )
         _check_count("modality_split_run", self.modality_split_run, 1)
+        _check_choice("online", self.online, (True, False))
+
+    @property
+    def split_ratio(self) -> float | None:
+        """The ratio of norms that parts modalities, None where none does."""
+        return ONLINE.modality_split if self.online and self.modality_split is None else self.modality_split
+
+    @property
+    def most_sinks(self) -> int:
+        """The most first tokens that a sequence may keep exact."""
+        return max(self.sink_tokens, ONLINE.most_sinks) if self.online else self.sink_tokens
 
     @property
     def compresses(self) -> bool:

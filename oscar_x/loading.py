@@ -52,6 +52,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     backend: str = "auto",
+    online: bool = False,
     **from_pretrained_kwargs: Any,
 ) -> OscarModel:
     """Loads a model and its tokenizer, ready to generate from a cache of ``kv_bits`` bits.
@@ -68,6 +69,8 @@ def load(
             on the CPU and bfloat16 elsewhere.
         backend: which kernels write and read the cache: "auto" (the fastest for the device), "triton" (CUDA, or
             Triton's interpreter) or "reference" (plain torch).
+        online: let the norms of each conversation's first prompt decide which first tokens stay exact and where
+            modalities part, without calibration (docs/calibration.md).
         from_pretrained_kwargs: passed on to transformers. An ``attn_implementation`` given here is kept; the cache
             then hands it dequantized states.
 
@@ -82,7 +85,7 @@ def load(
             that is too old for it.
     """
     chosen = read_profile(profile)
-    oscar = check_settings(kv_bits, key_bits, value_bits, preset, chosen, backend)
+    oscar = check_settings(kv_bits, key_bits, value_bits, preset, chosen, backend, online)
     target = check_device(device, from_pretrained_kwargs)
     weights_dtype = check_dtype(dtype)
     source = resolve_source(name_or_path, from_pretrained_kwargs.pop("gguf_file", None))

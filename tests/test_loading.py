@@ -32,6 +32,7 @@ def test_every_public_name_is_there():
     ("arguments", "message"),
     [
         ({"kv_bits": 5}, r"kv_bits=5 is not allowed; choose one of 1, 2, 3, 4, 8, 16"),
+        ({"online": 1}, r"online=1 is not allowed; use True or False"),
         ({"kv_bits": True}, r"kv_bits=True is not allowed"),
         ({"kv_bits": "2"}, r"kv_bits='2' is not allowed"),
         ({"kv_bits": 2.0}, r"kv_bits=2.0 is not allowed"),

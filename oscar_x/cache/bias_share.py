@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .rows import Row
-from .tables import BlockTable
+from .tables import BlockTable, upload
 from .visibility import packed_columns, token_columns
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def _block_positions(layer: OscarLayer, table: BlockTable) -> torch.Tensor:
     placed = _placed(layer, layer.get_seq_length())
     if placed is None:
         # sinks come first, and padding has no position
-        return layer.oscar.sink_tokens + table.lengths.cumsum(1) - table.lengths
+        sinks = upload([[row.sink_tokens] for row in layer.rows], table.lengths.device)
+        return sinks + table.lengths.cumsum(1) - table.lengths
     columns = packed_columns(layer, table).to(placed.device)
     at = torch.arange(len(columns), device=placed.device)[:, None]
     positions = placed[:, at, columns.clamp(min=0)].to(layer.device)

@@ -1,4 +1,5 @@
-"""Where a block closes early, because two modalities meet there whose keys differ in norm."""
+"""What a prompt's own key norms decide: where a block closes early, because modalities meet there, and which first
+tokens stay exact."""
 
 from __future__ import annotations
 
@@ -8,14 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..config import ONLINE
 from .visibility import token_columns
 
 if TYPE_CHECKING:
     from .layer import OscarLayer
     from .rows import Row
-
-# tokens of each modality whose norms are read: finding boundaries costs the same whatever a prompt's length
-SAMPLE = 256
 
 Run = tuple[int, int, int]  # kind, start, stop
 
@@ -33,7 +32,7 @@ def split_edges(
     Returns:
         Edges in order, 0 and total left out.
     """
-    threshold = layer.oscar.modality_split
+    threshold = layer.oscar.split_ratio
     kinds = layer.shared.kinds(len(layer.rows), row.columns)
     if threshold is None or kinds is None or not total:
         return []
@@ -72,8 +71,27 @@ def runs(kinds: torch.Tensor, least: int) -> list[Run]:
 def median_norms(found: Sequence[Run], kind: int, keys_of: Callable[[int, int], torch.Tensor]) -> torch.Tensor:
     """Median key norm of each KV head, fp32 [num_key_value_heads], in the middle of a modality's longest run."""
     _, start, stop = max((run for run in found if run[0] == kind), key=lambda run: run[2] - run[1])
-    start = max(start, (start + stop - SAMPLE) // 2)
-    return keys_of(start, min(stop, start + SAMPLE))[0].float().norm(dim=-1).median(dim=-1).values
+    start = max(start, (start + stop - ONLINE.sample) // 2)
+    return _norms(keys_of(start, min(stop, start + ONLINE.sample))).median(dim=-1).values
+
+
+def leading_sinks(total: int, keys_of: Callable[[int, int], torch.Tensor]) -> int:
+    """How many first tokens of a sequence to keep exact: up to the last one whose key norm is far from the others'.
+
+    Args:
+        total: tokens of the sequence so far.
+        keys_of: key states [1, num_key_value_heads, n, head_dim] of tokens [start, stop), as they are packed.
+    """
+    start = max(0, (total - ONLINE.sample) // 2)
+    median = _norms(keys_of(start, min(total, start + ONLINE.sample))).median(dim=-1, keepdim=True).values
+    ratio = _norms(keys_of(0, min(total, ONLINE.most_sinks))) / median
+    far = ((ratio < ONLINE.low) | (ratio > ONLINE.high)).any(dim=0).nonzero()
+    return int(far.max()) + 1 if len(far) else 0
+
+
+def _norms(keys: torch.Tensor) -> torch.Tensor:
+    """[1, num_key_value_heads, n, head_dim] -> fp32 [num_key_value_heads, n]."""
+    return keys[0].float().norm(dim=-1)
 
 
 def _ratio(some: torch.Tensor, others: torch.Tensor) -> float:

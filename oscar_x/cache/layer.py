@@ -74,7 +74,7 @@ class OscarLayer(RowOperations):
         self.dtype, self.device = key_states.dtype, key_states.device
         self.compressor = Compressor(self.oscar, heads, head_dim)
         self.pool = BlockPool(self.compressor.layout.record_bytes, self.device)
-        window = self.oscar.sink_tokens + self.oscar.residual_length + self.oscar.block_size
+        window = self.oscar.most_sinks + self.oscar.residual_length + self.oscar.block_size
         self.exact = ExactBuffer(key_states, value_states, window)
         self.rows = [Row(self.oscar.sink_tokens) for _ in range(batch)]
         if self.key_bias is not None:
@@ -111,7 +111,7 @@ class OscarLayer(RowOperations):
     @property
     def splits(self) -> bool:
         """Whether blocks end where modalities meet: asked for, and somebody said what the columns are."""
-        return self.oscar.modality_split is not None and self.shared.stream is not None
+        return self.oscar.split_ratio is not None and self.shared.stream is not None
 
     @property
     def packed_tokens(self) -> int:
@@ -213,6 +213,6 @@ class OscarLayer(RowOperations):
             raise ValueError("reserve() needs a prompt: before it a layer knows no batch size")
         blocks = [(row.residual + tokens) // self.oscar.block_size + 1 for row in self.rows]
         self.pool.reserve(sum(blocks))
-        self.exact.ensure(self.oscar.sink_tokens + self.oscar.residual_length + self.oscar.block_size)
+        self.exact.ensure(self.oscar.most_sinks + self.oscar.residual_length + self.oscar.block_size)
         self._note_bytes()
         return max(len(row.blocks) + more for row, more in zip(self.rows, blocks, strict=True))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .bias_share import bias_share
-from .boundaries import block_lengths, split_edges
+from .boundaries import block_lengths, leading_sinks, split_edges
 from .exact import select_rows
 from .rows import Row, Spans
 from .tables import BlockTable, upload
@@ -49,13 +49,15 @@ class TokenStream:
 
 @dataclass
 class _Move:
-    """A group of equal rows and where its tokens go: the first `sinks` fill the sinks, `lengths` blocks are packed."""
+    """A group of equal rows and where its tokens go: the first `sinks` fill the sinks, which have room for
+    `sink_tokens`, and `lengths` blocks are packed."""
 
     rows: list[int]
     seen: list[Row]
     stream: TokenStream
-    sinks: int
-    lengths: list[int]
+    sink_tokens: int
+    sinks: int = 0
+    lengths: list[int] = field(default_factory=list)
     blocks: list[list[int]] = field(default_factory=list)
 
 
@@ -94,8 +96,8 @@ def move_tokens(
 def _equal_rows(layer: OscarLayer, spans: list[Spans] | None) -> list[list[int]]:
     groups: dict[tuple, list[int]] = defaultdict(list)
     for index, row in enumerate(layer.rows):
-        # where modalities decide, every row packs by itself
-        alone = index if layer.splits else -1
+        # where its own norms decide, every row packs by itself
+        alone = index if layer.splits or layer.oscar.online else -1
         groups[(row.exact, sum(row.lengths), () if spans is None else tuple(spans[index]), alone)].append(index)
     return list(groups.values())
 
@@ -108,7 +110,7 @@ def _plan(
     keep: int,
     partial: bool,
 ) -> _Move:
-    row, block_size = layer.rows[rows[0]], layer.oscar.block_size
+    row = layer.rows[rows[0]]
     pieces = [layer.exact.read(rows, row.sink_tokens, row.exact)] if row.residual else []
     waits, seen = False, [layer.rows[index] for index in rows]
     if new is not None:
@@ -117,33 +119,33 @@ def _plan(
         ranges = [(0, keys.shape[2])] if spans is None else spans[rows[0]]
         pieces += [(keys[:, :, start:stop], values[:, :, start:stop]) for start, stop in ranges]
         waits = not layer.is_prompt(sum(stop - start for start, stop in ranges))
-        if layer.key_bias is not None or layer.splits:
+        if layer.key_bias is not None or layer.splits or layer.oscar.online:
             seen = [row.seeing(keys.shape[2], ranges) for row in seen]
-    stream = TokenStream(pieces)
-    sinks = min(max(0, row.sink_tokens - row.exact), stream.length)
-    move = _Move(rows, seen, stream, sinks, [])
+    move = _Move(rows, seen, TokenStream(pieces), row.sink_tokens)
+    if layer.oscar.online and not waits and new is not None and not row.exact and not row.blocks:
+        move.sink_tokens = leading_sinks(move.stream.length, lambda start, stop: _keys(layer, move, start, stop))
+    move.sinks = min(max(0, move.sink_tokens - row.exact), move.stream.length)
     if not waits:
-        # what waits one token at a time is packed whole: its blocks must be known before their tokens are
+        # what waits a few tokens at a time is packed whole: its blocks must be known before its tokens are
         edges = _edges(layer, move) if layer.splits and (partial or new is not None) else []
-        move.lengths = block_lengths(stream.length - sinks, keep, block_size, edges, partial)
+        move.lengths = block_lengths(move.stream.length - move.sinks, keep, layer.oscar.block_size, edges, partial)
     return move
 
 
 def _edges(layer: OscarLayer, move: _Move) -> list[int]:
-    row, total = move.seen[0], move.stream.length - move.sinks
-
     def keys_of(start: int, stop: int) -> torch.Tensor:
-        return _keys_to_pack(layer, move, start, stop, move.stream.slice(move.sinks + start, move.sinks + stop)[0])
+        return _keys(layer, move, move.sinks + start, move.sinks + stop)
 
-    return split_edges(layer, move.rows[0], row, total, keys_of)
+    return split_edges(layer, move.rows[0], move.seen[0], move.stream.length - move.sinks, keys_of)
 
 
-def _keys_to_pack(layer: OscarLayer, move: _Move, start: int, stop: int, keys: torch.Tensor) -> torch.Tensor:
-    """Keys of the waiting tokens [start, stop) without the key-projection bias."""
+def _keys(layer: OscarLayer, move: _Move, start: int, stop: int) -> torch.Tensor:
+    """Keys [rows, heads, n, head_dim] of the stream's tokens [start, stop) without the key-projection bias."""
+    keys = move.stream.slice(start, stop)[0]
     if layer.key_bias is None:
         return keys
     row = layer.rows[move.rows[0]]
-    first = row.sink_tokens + row.packed
+    first = row.exact - row.residual + row.packed  # the stream's first token, counted as in masks
     return keys.float() - bias_share(layer, move.rows, move.seen, first + start, first + stop)
 
 
@@ -156,12 +158,11 @@ def _pack(layer: OscarLayer, move: _Move) -> None:
     step = max(1, min(CHUNK_ELEMENTS // elements, count // CHUNK_SHARE))
     ids = layer.pool.allocate(len(move.rows) * count)
     move.blocks = [ids[at : at + count] for at in range(0, len(ids), count)]
-    at = 0
+    at = move.sinks
     for start in range(0, count, step):
         lengths = move.lengths[start : start + step]
         stop = at + sum(lengths)
-        keys, values = move.stream.slice(move.sinks + at, move.sinks + stop)
-        keys = _keys_to_pack(layer, move, at, stop, keys)
+        keys, values = _keys(layer, move, at, stop), move.stream.slice(at, stop)[1]
         where = upload([blocks[start : start + step] for blocks in move.blocks], keys.device).flatten()
         keys, values = (_as_blocks(states, lengths, block_size) for states in (keys, values))
         layer.compressor.compress(keys, values, layer.pool.records, where)
@@ -195,7 +196,7 @@ def _commit(layer: OscarLayer, move: _Move) -> None:
         layer.exact.write(move.rows, base + skip, *((keys.clone(), values.clone()) if packed else (keys, values)))
     for rank, index in enumerate(move.rows):
         target = layer.rows[index]
-        target.exact = base + length - left
+        target.sink_tokens, target.exact = move.sink_tokens, base + length - left
         if move.blocks:
             target.blocks += move.blocks[rank]
             target.lengths += move.lengths
@@ -216,7 +217,7 @@ def provisional_blocks(layer: OscarLayer, due: list[int]) -> Iterator[BlockTable
             if count:
                 row = layer.rows[index]
                 stream = TokenStream([layer.exact.read([index], row.sink_tokens, row.exact)])
-                moves.append(_Move([index], [row], stream, 0, [layer.oscar.block_size] * count))
+                moves.append(_Move([index], [row], stream, row.sink_tokens, 0, [layer.oscar.block_size] * count))
                 _pack(layer, moves[-1])
                 blocks[index] += moves[-1].blocks[0]
                 lengths[index] += moves[-1].lengths

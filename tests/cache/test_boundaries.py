@@ -9,8 +9,9 @@ import torch
 
 from oscar_x import OscarConfig
 from oscar_x.cache import OscarCache
-from oscar_x.cache.boundaries import SAMPLE, block_lengths, runs
+from oscar_x.cache.boundaries import block_lengths, runs
 from oscar_x.cache.reading import row_states
+from oscar_x.config import ONLINE
 from oscar_x.kernels.key_bias import KeyBias
 from oscar_x.modality import Modality, ModalityStream
 
@@ -195,7 +196,7 @@ def test_few_norms_are_read(harness, split, monkeypatch):
     cache.layers[0].lazy_initialization(*states(harness, kinds, 12)[1:])
     cache.layers[0].append(*states(harness, kinds, 12)[1:], None)
     sampled = [shape[-2] for shape in read if len(shape) == 3]
-    assert sampled == [SAMPLE, SAMPLE]
+    assert sampled == [ONLINE.sample] * 2
 
 
 @pytest.mark.parametrize("wrong", [0.5, 0, -1, float("nan"), float("inf"), True, "2"])

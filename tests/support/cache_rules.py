@@ -63,6 +63,7 @@ class CacheRules(RuleBasedStateMachine):
                 held = cache.layers[0].rows[index]
                 assert [place for span in held.spans for place in range(*span)] == row.places
                 assert (held.packed, held.residual) == (len(row.packed), len(row.residual))
+                assert held.exact - held.residual == len(row.sinks)
                 assert held.lengths == [len(block) for block in row.blocks]
                 found = torch.stack(row_states(cache.layers[0], index))
                 if not row.places:

@@ -30,6 +30,11 @@ class PlainRow:
     blocks: list[list[Tensor]] = field(default_factory=list)
     residual: list[Tensor] = field(default_factory=list)
     kinds: list[int] = field(default_factory=list)
+    own_sinks: int | None = None
+
+    @property
+    def sink_tokens(self) -> int:
+        return self.settings.sink_tokens if self.own_sinks is None else self.own_sinks
 
     def copy(self) -> PlainRow:
         lists = {name: list(getattr(self, name)) for name in ("places", "sinks", "residual", "kinds")}
@@ -48,7 +53,7 @@ class PlainRow:
         self.places += [self.columns + index for index, flag in enumerate(flags) if flag]
         self.columns += len(flags)
         for token in tokens:
-            (self.sinks if len(self.sinks) < self.settings.sink_tokens else self.residual).append(token)
+            (self.sinks if len(self.sinks) < self.sink_tokens else self.residual).append(token)
 
     def pack_due(self) -> None:
         if len(self.residual) >= self.settings.residual_length + self.settings.block_size:
@@ -70,7 +75,7 @@ class PlainRow:
 
     def _edges(self) -> list[int]:
         """Tokens before which another modality begins among those that wait; short runs belong to their neighbours."""
-        if self.settings.modality_split is None:
+        if self.settings.split_ratio is None:
             return []
         runs: list[list[int]] = []
         for kind, run in groupby(self.kinds[len(self.places) - len(self.residual) :]):
@@ -90,7 +95,7 @@ class PlainRow:
     def _quantized(self, block: list[Tensor]) -> list[Tensor]:
         """One block, compressed by itself and read back; the last token fills a short one up."""
         states = torch.stack(block, 2)
-        first = self.settings.sink_tokens + len(self.packed)
+        first = self.sink_tokens + len(self.packed)
         bias = torch.zeros_like(states[0])
         if self.key_bias is not None:
             bias = self.key_bias.rotated(torch.arange(first, first + len(block))).transpose(0, 1)
@@ -99,6 +104,14 @@ class PlainRow:
         compressor = Compressor(self.settings, keys.shape[1], keys.shape[3])
         keys, values = (x[0, :, : len(block)] for x in compressor.decompress(compressor.compress(keys, values)))
         return list(torch.stack([keys + bias, values]).unbind(2))
+
+    @staticmethod
+    def _leading_sinks(tokens: list[Tensor]) -> int:
+        """Up to the last of the first 8 tokens that has a key of less than half or more than twice the median norm."""
+        norms = torch.stack([token[0].float().norm(dim=-1) for token in tokens])
+        middle = max(0, (len(tokens) - 256) // 2)
+        ratios = norms[:8] / norms[middle : middle + 256].median(0).values
+        return max([index + 1 for index, ratio in enumerate(ratios) if ((ratio < 0.5) | (ratio > 2)).any()], default=0)
 
     def crop(self, columns: int) -> None:
         self.columns -= columns
@@ -138,6 +151,8 @@ class PlainRow:
                 view.append([new[rank]], [True])
                 seen = view.tokens()
             outputs[column] = self.attend(queries[:, column], seen, scaling)
+        if prompt and self.settings.online and not self.places:
+            self.own_sinks = self._leading_sinks(new)
         self.append(new, flags, kinds)
         if prompt:
             self.pack(self.settings.residual_length, split=True)
