@@ -23,6 +23,8 @@ LABELS = {
 }
 # what calibration is meant to reach: KL at equal bytes, and bytes at equal KL, over those of "balanced"
 KL_TARGET, BYTES_TARGET = 0.75, 0.88
+# bytes without a part over those with it; below this a lower KL is no merit by itself
+CHEAP = 0.95
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class CalibrationTable:
         for part in self.parts:
             row = self._row(part.without, part.whole, part.name)
             low, high = row["kl_ratio"]["low"], row["kl_ratio"]["high"]
-            found.append(row | {"whole": part.whole, "verdict": _verdict(low, high)})
+            found.append(row | {"whole": part.whole, "verdict": _verdict(low, high, row["bytes_ratio"]["value"])})
         return found
 
     @property
@@ -65,7 +67,7 @@ class CalibrationTable:
             f"At {rows[CALIBRATED]['bytes_ratio']['value']:.3f} of balanced's bytes, KL is {_span(kl)} of balanced's: "
             f"{_judged(kl, KL_TARGET)} (at most {KL_TARGET}).",
             f"At {_span(rows[EQUAL_KL]['kl_ratio'])} of balanced's KL, bytes are {size['value']:.3f} of balanced's: "
-            f"{_judged(size, BYTES_TARGET)} (at most {BYTES_TARGET}).",
+            f"{_saved(size, rows[EQUAL_KL]['kl_ratio'])} (at most {BYTES_TARGET}).",
         ]
         helpless = [row for row in self.ablation if row["verdict"] != "helps"]
         lines += [
@@ -122,11 +124,13 @@ class CalibrationTable:
         return {"method": name, "label": label, **{key: asdict(interval) for key, interval in intervals.items()}}
 
 
-def _verdict(low: float, high: float) -> str:
-    """Of the interval of KL without a part over KL with it."""
+def _verdict(low: float, high: float, size: float) -> str:
+    """Of the interval of KL without a part over KL with it, and of the bytes without over those with it."""
     if low == high == 1:  # such as a split where no modality comes often enough in a row
         return "changes nothing"
-    return "helps" if low > 1 else "hurts" if high < 1 else "no measurable difference"
+    if low > 1:
+        return "helps" if size > CHEAP else f"helps, but takes {1 / size:.2f} times the bytes"
+    return "hurts" if high < 1 else "no measurable difference"
 
 
 def _span(interval: dict[str, float], digits: int = 2) -> str:
@@ -137,3 +141,8 @@ def _judged(interval: dict[str, float], target: float) -> str:
     if interval["value"] > target:
         return "target missed"
     return "target reached" if interval["high"] <= target else "target reached, but not by the whole interval"
+
+
+def _saved(size: dict[str, float], kl: dict[str, float]) -> str:
+    """Fewer bytes count at equal KL alone."""
+    return "target missed, since KL is higher" if kl["low"] > 1 else _judged(size, BYTES_TARGET)

@@ -107,6 +107,18 @@ def test_lines_say_what_was_missed_and_what_does_not_help():
     assert text.count("\n- ") == 5
 
 
+def test_bytes_are_not_saved_at_a_higher_kl_and_a_part_that_takes_bytes_says_so():
+    from oscar_x.evals.ablation import Part
+
+    kls = {name: [0.1, 0.2, 0.15] for name in (PAPER, BALANCED, CALIBRATED)}
+    kls |= {EQUAL_KL: [0.13, 0.26, 0.2], "oscar-split": [0.05, 0.1, 0.08]}
+    sizes = dict.fromkeys(kls, [300] * 3) | {EQUAL_KL: [200] * 3, "oscar-split": [600] * 3}
+    table = CalibrationTable(made_up(kls, sizes), [Part("split", "oscar-split", CALIBRATED)])
+    assert "target missed, since KL is higher" in table.lines[1]
+    assert table.ablation[0]["verdict"] == "helps, but takes 2.00 times the bytes"
+    assert table.lines[2].startswith("Split: helps, but takes 2.00 times the bytes here")
+
+
 def test_command(tiny, tmp_path, monkeypatch, profiles):
     from typer.testing import CliRunner
 
