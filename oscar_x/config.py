@@ -88,7 +88,7 @@ class OscarConfig:
             "reference" plain torch everywhere.
         modality_split: ratio of median key norms (larger over smaller, in any KV head) from which on two modalities
             share no block: a block closes early where they meet in a prompt. 1.0 closes it wherever modalities meet;
-            None never does, which measured no worse (docs/calibration.md).
+            None never does: splits cost bytes (docs/format.md).
         modality_split_run: tokens of one modality in a row that are worth blocks of their own; fewer share their
             neighbour's, so that a line of text between images leaves no block nearly empty.
         online: let the first prompt decide by its own key norms how many first tokens stay exact, in place of
