@@ -99,7 +99,7 @@ class CalibrationTable:
                 row["label"],
                 f"{row['bits']['value']:.2f}",
                 f"{row['bytes_ratio']['value']:.2f}",
-                _span(row["kl"], 4),
+                _span(row["kl"], 3),
                 _span(row["kl_ratio"]),
                 f"{100 * row['top1']['value']:.1f}",
             )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 import oscar_x
 from oscar_x import PRESETS, CacheSettings
@@ -105,6 +107,10 @@ def test_lines_say_what_was_missed_and_what_does_not_help():
     assert "| calibrated, equal bytes | 3.00 | 1.000 | 0.0750 (0.0500-0.1000) | 0.50 | 0.900 |" in text
     assert "| a | 3.00 | 1.000 | 0.0600 (0.0400-0.0800) | 0.80 | 0.900 | hurts |" in text
     assert text.count("\n- ") == 5
+    console = Console(width=80, record=True, file=io.StringIO())
+    for shown in table.tables():
+        console.print(shown)
+    assert "…" not in console.export_text()
 
 
 def test_bytes_are_not_saved_at_a_higher_kl_and_a_part_that_takes_bytes_says_so():
