@@ -79,7 +79,7 @@ def clips(
         ValueError: a split or kind that does not exist, or a length too small for the kind.
     """
     _check(split, kind, length, start, heard)
-    return _stream(SPLITS[SPLITS.index(split)], kind, length, start, heard, seed)  # type: ignore[arg-type]
+    return _stream(SPLITS[SPLITS.index(split)], kind, length, start, heard, seed)
 
 
 def _stream(split: Split, kind: str | None, length: int, start: int, heard: bool, seed: int) -> Iterator[Clip]:
