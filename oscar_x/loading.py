@@ -58,7 +58,8 @@ def load(
     """Loads a model and its tokenizer, ready to generate from a cache of ``kv_bits`` bits.
 
     Args:
-        name_or_path: short name ("SmolLM2"), hub id, model folder, folder with a .gguf file, or .gguf file.
+        name_or_path: short name ("SmolLM2"), hub id, model folder, folder with a .gguf file, .gguf file, or
+            "tiny-omni", a small model that comes with the package.
         kv_bits: 1, 2, 3, 4 or 8 bits for keys and values; 16 leaves the model as transformers loads it.
         key_bits, value_bits: the same for keys or values alone; they win over kv_bits.
         preset: "paper", "balanced" or "max".

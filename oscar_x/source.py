@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from .adapters.registry import short_names
 from .errors import CheckpointError, MissingPackageError, UnknownModelError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# models that come with this package, in folders of oscar_x.assets (docs/tiny_omni.md)
+EMBEDDED = ("tiny-omni",)
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 
@@ -37,7 +40,8 @@ class ModelSource:
 def resolve_source(name_or_path: str | os.PathLike[str], gguf_file: str | None = None) -> ModelSource:
     """Finds a model without opening it or asking the network.
 
-    Existing files and folders come first, then short names (any case), then hub ids as they are.
+    Existing files and folders come first, then the embedded model, then short names (any case), then hub ids as they
+    are.
 
     Raises:
         UnknownModelError: none of these, or a folder that holds no model.
@@ -48,6 +52,8 @@ def resolve_source(name_or_path: str | os.PathLike[str], gguf_file: str | None =
     path = Path(name).expanduser()
     if name and path.exists():
         source = _local_source(path, gguf_file)
+    elif name.lower() in EMBEDDED:
+        source = _local_source(Path(str(resources.files("oscar_x.assets").joinpath(name.lower()))), gguf_file)
     else:
         source = ModelSource(_hub_id(name), local=False, gguf_file=gguf_file)
     if source.gguf_file is not None and find_spec("gguf") is None:
@@ -85,8 +91,9 @@ def _hub_id(name: str) -> str:
         return name
     if os.sep in name or name.startswith(("~", ".")) or name.endswith(".gguf"):
         raise UnknownModelError(f"{name} does not exist: no such file or folder")
-    close = get_close_matches(name.lower(), by_lower, n=3)
-    hint = f"did you mean {', '.join(s for s in known if s.lower() in close)}? " if close else ""
+    names = [*known, *EMBEDDED]
+    close = get_close_matches(name.lower(), [short.lower() for short in names], n=3)
+    hint = f"did you mean {', '.join(short for short in names if short.lower() in close)}? " if close else ""
     raise UnknownModelError(
-        f"model {name!r} is unknown; {hint}give a local folder, a hub id (owner/name) or one of {', '.join(known)}"
+        f"model {name!r} is unknown; {hint}give a local folder, a hub id (owner/name) or one of {', '.join(names)}"
     )

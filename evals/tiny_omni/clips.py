@@ -17,7 +17,7 @@ from .sounds import RATE, play
 from .words import KINDS, SPLITS, Split
 
 LENGTH = 4  # events of a clip where nobody says
-HEARD_KINDS = ("sound", "beeps", "seen")
+HEARD_KINDS = ("sound", "beeps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def clips(
         ValueError: a split or kind that does not exist, or a length too small for the kind.
     """
     _check(split, kind, length, start, heard)
-    return _stream(SPLITS[SPLITS.index(split)], kind, length, start, heard, seed)  # type: ignore[arg-type]
+    return _stream(SPLITS[SPLITS.index(split)], kind, length, start, heard, seed)
 
 
 def _stream(split: Split, kind: str | None, length: int, start: int, heard: bool, seed: int) -> Iterator[Clip]:
@@ -119,7 +119,7 @@ def _check(split: str, kind: str | None, length: int, start: int, heard: bool) -
         raise ValueError(f"kind={kind!r} is not allowed; choose one of {', '.join(map(repr, KINDS))}")
     if kind in HEARD_KINDS and not heard:
         raise ValueError(f"kind={kind!r} is not allowed with heard=False; such questions are about sound")
-    least = NEEDLE_LENGTH if kind == "needle" else 2 if kind in ("order", "after") else 1
+    least = NEEDLE_LENGTH if kind == "needle" else 2 if kind == "order" else 1
     if length < least:
         raise ValueError(f"length={length} is not allowed here; use at least {least}")
     if start < 0:

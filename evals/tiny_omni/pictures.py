@@ -17,7 +17,7 @@ RGB = {
     "white": (250, 250, 250),
     "pink": (250, 110, 200),
 }
-TRAVEL = 12.0  # pixels that a shape moves in an event
+TRAVEL = 9.0  # pixels that a shape moves in an event, from the middle of the frame
 _MOVES = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 # rows of five pixels, as bits
 _GLYPHS = {
@@ -51,7 +51,7 @@ def draw(event: Event, rng: np.random.Generator, background: float) -> np.ndarra
 def _shape(rng: np.random.Generator, shape: str, direction: str) -> np.ndarray:
     """How much of each pixel a moving shape covers, [frames, height, width]."""
     dx, dy = _MOVES[direction]
-    along = np.linspace(-TRAVEL / 2, TRAVEL / 2, FRAMES, dtype=np.float32)
+    along = np.linspace(0, TRAVEL, FRAMES, dtype=np.float32)
     across, radius = rng.uniform(-3, 3), rng.uniform(5.5, 7.0)
     x = _X - ((SIZE - 1) / 2 + along * dx + across * abs(dy))[:, None, None]
     y = _Y - ((SIZE - 1) / 2 + along * dy + across * abs(dx))[:, None, None]

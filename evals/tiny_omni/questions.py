@@ -64,16 +64,14 @@ def _seen(events: Sequence[Event]) -> Iterator[_Asked]:
     for event in (events[place] for place in _alone(things)):
         yield "color", f"What color {'are' if event.thing == 'dots' else 'is'} {named(event.thing)}?", (), event.color
         if event.direction is not None:
-            yield "motion", f"Where does {named(event.thing)} move?", (), event.direction
+            yield "motion", f"Which move is seen with {named(event.thing)}?", (), event.direction
         if event.thing == "dots":
             yield "count", "How many dots are there?", (), event.look[0]
         if event.thing == "letter":
             early = len(events) >= NEEDLE_LENGTH and events.index(event) < len(events) * NEEDLE_PART
             yield "needle" if early else "letter", "Which letter is shown?", (), event.look
     for event in (events[place] for place in _alone(shape_colors)):
-        assert event.direction is not None  # shapes move
         yield "shape", f"Which shape is {event.color}?", (), event.look
-        yield "motion", f"Where does the {event.color} shape move?", (), event.direction
 
 
 def _ordered(events: Sequence[Event], rng: np.random.Generator) -> Iterator[_Asked]:
@@ -85,18 +83,11 @@ def _ordered(events: Sequence[Event], rng: np.random.Generator) -> Iterator[_Ask
             continue  # as a needle it is mostly first
         one, other = pair if rng.random() < 0.5 else pair[::-1]
         yield "order", f"Which comes first, {named(one)} or {named(other)}?", (one, other), pair[0]
-    for place in alone:
-        if place + 1 < len(events):
-            yield "after", f"What comes after {named(things[place])}?", (), things[place + 1]
 
 
 def _heard(events: Sequence[Event]) -> Iterator[_Asked]:
     for event in (events[place] for place in _alone([event.thing for event in events])):
         yield "sound", f"What is heard with {named(event.thing)}?", (), event.sound
-    for event in (events[place] for place in _alone([event.sound for event in events])):
-        if event.sound == "beeps":
-            assert event.beeps is not None  # beeps are counted
-            yield "beeps", "How many beeps are there?", (), event.beeps
-        if event.sound != "silence":
-            what = "the beeps" if event.sound == "beeps" else f"the {event.sound} tone"
-            yield "seen", f"What is seen with {what}?", (), event.thing
+    for event in (events[place] for place in _alone([event.beeps and event.sound for event in events])):
+        assert event.beeps is not None  # beeps are counted
+        yield "beeps", "How many beeps are there?", (), event.beeps

@@ -38,6 +38,7 @@ class Stage:
             steps from the first to the second it stays.
         tokens: of a step, about.
         questions: asked about a clip, at most.
+        emphasis: kind of question -> weight of its answers in the loss, where it is not 1.
         mix: sorts of clips; every step has clips of one sort.
         exams: what is asked at every exam.
     """
@@ -47,6 +48,7 @@ class Stage:
     warmup: int | None
     tokens: int
     questions: int
+    emphasis: dict[str, float]
     mix: tuple[Sort, ...]
     exams: tuple[Exam, ...]
 
@@ -97,6 +99,7 @@ def _stage(values: dict[str, Any]) -> Stage:
         values.get("warmup"),
         values["tokens"],
         values["questions"],
+        values.get("emphasis", {}),
         tuple(Sort(**sort) for sort in values["mix"]),
         tuple(Exam(**exam) for exam in values["exams"]),
     )

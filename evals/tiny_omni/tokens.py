@@ -17,7 +17,7 @@ from transformers import (
 from .pictures import SIZE
 from .questions import named
 from .sounds import RATE
-from .words import ANSWERS, COLORS, KINDS, THINGS, TONES
+from .words import COLORS, COUNTS, DIRECTIONS, LETTERS, SHAPES, SOUNDS, THINGS, TONES
 
 SPECIAL = {
     "image_token": "<|IMAGE|>",
@@ -31,7 +31,7 @@ SPECIAL = {
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 MEL_BINS = 32
 _PIXELS = {"shortest_edge": SIZE * SIZE, "longest_edge": SIZE * SIZE}  # of a frame, least and most
-LONGEST_SOUND = 400  # seconds; every sound is padded to them
+LONGEST_SOUND = 200  # seconds; every sound is padded to them
 _MEDIA = {
     "image": "<|vision_bos|><|IMAGE|><|vision_eos|>",
     "video": "<|vision_bos|><|VIDEO|><|vision_eos|>",
@@ -48,7 +48,10 @@ CHAT_TEMPLATE = (
 
 
 def _sentences() -> list[str]:
-    """Texts in which every word of questions and answers occurs as it does there."""
+    """Texts with nearly every word of questions and answers, as it stands there; others are spelled in pieces.
+
+    The vocabulary follows from them, and with it the rows of the model's embeddings.
+    """
     asked = [f"Which comes first, {named(one)} or {named(other)}?" for one in THINGS for other in THINGS]
     for thing in THINGS:
         asked += [
@@ -62,12 +65,13 @@ def _sentences() -> list[str]:
         asked += [f"Which shape is {color}?", f"Where does the {color} shape move?"]
     asked += [f"What is seen with the {tone} tone?" for tone in TONES] + ["What is seen with the beeps?"]
     asked += ["How many dots are there?", "How many beeps are there?", "Which letter is shown?"]
-    return asked + [word for kind in KINDS for word in ANSWERS[kind]] + ["user\n", "assistant\n", "system\n"]
+    answers = [COLORS, SHAPES, DIRECTIONS, SOUNDS, *[THINGS] * 3, *[LETTERS, COUNTS] * 2]
+    return asked + [word for words in answers for word in words] + ["user\n", "assistant\n", "system\n"]
 
 
 @cache
 def _pairs() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of byte pairs under which every word of the questions is one token."""
+    """Vocabulary and merges of byte pairs under which each of those words is one token."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from . import blocks
 from .clips import Clip, clips
 from .exam import examine
 from .forward import answer_logits
@@ -39,6 +40,7 @@ class Trainer:
         self.recipe, self.out = recipe, out
         self.processor = make_processor()
         self.model = make_model(self.processor.tokenizer, recipe.seed)
+        blocks.use(self.model)
         self.teacher = Teacher(self.processor.tokenizer, self.model)
         self.optimizer = _optimizer(self.model, recipe)
         self.step, self.seconds, self.began = 0, 0.0, time.monotonic()
@@ -76,7 +78,8 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16):
             logits = answer_logits(self.model, self.processor.feature_extractor, shown, batch)
         losses = cross_entropy(logits.float(), batch.targets, reduction="none")
-        loss = (losses * batch.weights).sum() / batch.weights.sum()
+        weights = batch.weights * torch.tensor([stage.emphasis.get(kind, 1.0) for kind in batch.kinds])
+        loss = (losses * weights).sum() / weights.sum()
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient)

@@ -26,10 +26,8 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "motion": DIRECTIONS,
     "letter": LETTERS,
     "order": THINGS,  # a question names two of them
-    "after": THINGS,
     "sound": SOUNDS,
     "beeps": COUNTS,
-    "seen": THINGS,
     "needle": LETTERS,
 }
 KINDS = tuple(ANSWERS)

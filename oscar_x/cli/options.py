@@ -8,10 +8,10 @@ import typer
 
 from oscar_x.config import BITS, PRESETS
 
-EMBEDDED, EMBEDDED_VLM = "embedded", "embedded-vlm"
+EMBEDDED, EMBEDDED_VLM, TINY_OMNI = "embedded", "embedded-vlm", "tiny-omni"
 MODEL_HELP = (
-    f"Short name, hub id, model folder, .gguf file, {EMBEDDED!r} for the demo's, or {EMBEDDED_VLM!r} for a small one "
-    "that sees (docs/embedded_vlm.md)."
+    f"Short name, hub id, model folder, .gguf file, {EMBEDDED!r} for the demo's, {EMBEDDED_VLM!r} for a small one "
+    f"that sees (docs/embedded_vlm.md), or {TINY_OMNI!r} for one that sees and hears (docs/tiny_omni.md)."
 )
 _BITS_HELP = f"{', '.join(map(str, BITS))}, or 16 for a full cache"
 

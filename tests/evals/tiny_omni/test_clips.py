@@ -106,7 +106,7 @@ def test_sound_lasts_as_long_as_the_frames() -> None:
     assert heard.use_audio_in_video
     assert silent.waveform is None
     assert not silent.use_audio_in_video
-    assert not {"sound", "beeps", "seen"} & {question.kind for question in silent.questions}
+    assert not {"sound", "beeps"} & {question.kind for question in silent.questions}
 
 
 @pytest.mark.parametrize("heard", [True, False])
