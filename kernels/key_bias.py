@@ -33,7 +33,7 @@ class KeyBias:
         Returns:
             fp32 [..., num_key_value_heads, head_dim].
         """
-        return self._turned(positions[..., None].float())
+        return self._turned(positions[..., None])
 
     def placed(self, positions: torch.Tensor) -> torch.Tensor:
         """The bias as it stands in keys placed on several axes.
@@ -44,17 +44,48 @@ class KeyBias:
         Returns:
             fp32 [..., num_key_value_heads, head_dim].
         """
-        if self.axes is None:
-            return self.rotated(positions[0])
-        return self._turned(positions.movedim(0, -1)[..., self.axes].float())
+        return self._turned(self._by_frequency(positions))
+
+    def scores(self, query: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Products of queries with the bias as it stands in keys, without making those keys.
+
+        The bias is folded into the queries: what is as long as the tokens are cosines and sines, which heads share.
+
+        Args:
+            query: floating point [batch, num_key_value_heads, rows, head_dim].
+            positions: integers [batch, tokens], or [axes, batch, tokens] of keys placed on several axes.
+
+        Returns:
+            fp32 [batch, num_key_value_heads, rows, tokens].
+        """
+        turns = positions[..., None] if positions.ndim == 2 else self._by_frequency(positions)
+        (q1, q2, q_rest), (b1, b2, b_rest) = self._split(query.float()), self._split(self.bias.float()[:, None])
+        folded = torch.cat([q1 * b1 + q2 * b2, q2 * b1 - q1 * b2], dim=-1)
+        angles = self._angles(turns)
+        waves = torch.cat([angles.cos(), angles.sin_()], dim=-1)
+        folded = folded.flatten(1, 2) * self.attention_scaling
+        scores = (folded @ waves.transpose(1, 2)).unflatten(1, query.shape[1:3])
+        return scores.add_((q_rest * b_rest).sum(-1, keepdim=True))
+
+    def _by_frequency(self, positions: torch.Tensor) -> torch.Tensor:
+        """positions [axes, ...] to those that turn each frequency, [..., rotary_dim / 2 or 1]."""
+        return positions[0][..., None] if self.axes is None else positions.movedim(0, -1)[..., self.axes]
+
+    def _angles(self, positions: torch.Tensor) -> torch.Tensor:
+        """[..., rotary_dim / 2] at positions [..., rotary_dim / 2 or 1]."""
+        # fp32 angles, as transformers' rotary embeddings compute them: what was added is what is taken out
+        return positions.float() * self.inv_freq.float()
+
+    def _split(self, channels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Channels that turn as first and second of a pair, and those that do not turn."""
+        half = len(self.inv_freq)
+        return channels[..., :half], channels[..., half : 2 * half], channels[..., 2 * half :]
 
     def _turned(self, positions: torch.Tensor) -> torch.Tensor:
         """positions [..., rotary_dim / 2 or 1]."""
-        # fp32 angles, as transformers' rotary embeddings compute them: what was added is what is taken out
-        angles = (positions * self.inv_freq.float())[..., None, :]
+        angles = self._angles(positions)[..., None, :]
         cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
-        bias, half = self.bias.float(), len(self.inv_freq)
-        first, second, rest = bias[:, :half], bias[:, half : 2 * half], bias[:, 2 * half :]
+        first, second, rest = self._split(self.bias.float())
         turned = [first * cos - second * sin, second * cos + first * sin]
         return torch.cat([*turned, rest.expand(*turned[0].shape[:-1], -1)], dim=-1)
 

@@ -8,7 +8,7 @@ from ..composite import CompositeLayout, Layout
 from ..key_bias import KeyBias
 from ..layout import BlockLayout
 from ..triton_support import chooses_triton, has_triton
-from . import cpu, reference
+from . import biased, cpu, reference
 from .arguments import check_exact, check_packed, check_range, trim_exact, trim_table
 from .by_parts import by_parts
 
@@ -89,8 +89,10 @@ def packed_attention(
         if not table.shape[1]:
             return torch.zeros_like(query, dtype=torch.float32), query.new_full(query.shape[:3], -torch.inf).float()
     check_range(records, table, lengths, layout.block_size)
-    if backend == "auto" and key_bias is None and cpu.fits(query):
-        return cpu.packed_attention(query, records, table, lengths, layout, scaling, visible)
+    if backend == "auto" and cpu.fits(query):
+        if key_bias is None or positions is None:
+            return cpu.packed_attention(query, records, table, lengths, layout, scaling, visible)
+        return biased.packed_attention(query, records, table, lengths, layout, scaling, visible, key_bias, positions)
     return reference.packed_attention(query, records, table, lengths, layout, scaling, visible, key_bias, positions)
 
 

@@ -9,8 +9,9 @@ import torch
 
 from oscar_x.compressor import Compressor
 from oscar_x.config import PRESETS, OscarConfig, resolve_config
-from oscar_x.kernels.decode_attention import backends, cpu, packed_attention
+from oscar_x.kernels.decode_attention import backends, biased, cpu, packed_attention
 from oscar_x.kernels.decode_attention.cpu_features import SETS, available_sets, best_set, instruction_set, reads
+from oscar_x.kernels.key_bias import KeyBias
 
 HEADS = 2
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 1e-2}
@@ -126,6 +127,27 @@ def test_what_is_added_to_scores(name: str) -> None:
     lengths = torch.full((1, 5), 128)
     found = cpu.packed_attention(query, records, table, lengths, layout, 0.2, added=added, instructions=name)
     check(found, dense(query, states, torch.ones(1, dtype=torch.bool), added))
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("axes", [None, (0, 1, 2, 0, 1, 2, 0, 1)])
+@pytest.mark.parametrize("most", [1, 2**20])
+def test_key_bias_gives_the_reference(dtype: torch.dtype, axes: tuple[int, ...] | None, most: int, monkeypatch) -> None:
+    """One block at a time and all at once, channels that do not turn and scaled rotations included."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(biased, "MOST_ELEMENTS", most)
+    layout, records, _, _ = make(PRESETS["balanced"])
+    turns = None if axes is None else torch.tensor(axes)
+    bias = KeyBias(5 * torch.randn(HEADS, 64), 100.0 ** (-torch.arange(8) / 8), attention_scaling=0.8, axes=turns)
+    table, lengths = torch.tensor([[4, 0, 2], [1, 3, 3]]), torch.tensor([[128, 128, 77], [128, 1, 0]])
+    first = torch.tensor([[4, 132, 260], [1000, 5000, 5128]])
+    several = first[..., None] + torch.arange(3)[:, None, None, None] * torch.arange(128)
+    visible = torch.rand(2, 1, 4, 3 * 128) > 0.2
+    query = torch.randn(2, HEADS, 4, 64).to(dtype)
+    call = query, records, table, lengths, layout, 0.2, visible, bias, first if axes is None else several
+    output, lse = packed_attention(*call)
+    expected = packed_attention(*call, backend="reference")
+    check((output, lse), [part.double() for part in expected], dtype)
 
 
 @pytest.mark.parametrize("name", available_sets())
