@@ -9,7 +9,6 @@ needed; what it compiles at the first use is kept on disk.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from ..layout import BlockLayout
 from .cpu_features import best_set, instruction_set
 from .cpu_sizes import sizes_of
 from .reference import Part
+from .threads import run_together
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +53,6 @@ def compiled_loops() -> bool:
         logger.warning("numba is not installed: attention over packed blocks runs on plain torch, several times slower")
         return False
     return True
-
-
-@lru_cache(maxsize=8)
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="oscar_x-attention")
 
 
 def packed_attention(
@@ -100,10 +95,7 @@ def packed_attention(
         (isa, *data, np.float32(scaling), sizes, counter, make_scratch(isa, sizes, rows), *results)
         for _ in range(threads)
     ]
-    others = [_workers(threads).submit(attend_blocks, *call) for call in calls[1:]]
-    attend_blocks(*calls[0])
-    for other in others:
-        other.result()
+    run_together(attend_blocks, calls)
     join_shares(*results, layout.rotate_values, sizes.rotated_width)
     return output[0], lse[0]
 
