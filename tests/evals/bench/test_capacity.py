@@ -21,14 +21,12 @@ def _filled(shape, settings, context, batch, dtype) -> OscarCache:
 
 
 def _allocated(cache: OscarCache) -> int:
+    storages = {}
     for layer in cache.packed_layers:
-        layer.table()
-    tensors = [
-        tensor
-        for layer in cache.packed_layers
-        for tensor in (layer.pool.records, layer.exact.keys, layer.exact.values, *layer.table())
-    ]
-    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+        table = layer.table()
+        for tensor in (layer.pool.records, layer.exact.keys, layer.exact.values, table.ids, table.lengths, table.used):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    return sum(storages.values())
 
 
 @pytest.mark.parametrize("preset", PRESETS)
