@@ -121,6 +121,8 @@ def video_qa(
     processes = find_processes(shard, device)
     profiles = _read_profiles(profile or [])
     names = [name.strip() for name in methods.split(",")] if methods else None
+    if names is not None:  # a profile that is given is one to run
+        names += [f"oscar-{name}" for name in profiles if f"oscar-{name}" not in names]
     _run(console, processes, source, model, names, profiles, form, Path(out), skip_broken)
     processes.wait()
     if processes.first and shard is None:
