@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from oscar_x.tni.summary import COLUMNS, layer_line
 
+from ..html_page import html_page, write_page
 from .figures import FIGURES, draw_figures
 
 if TYPE_CHECKING:
@@ -43,14 +44,7 @@ def write_html(report: TniReport, path: str | os.PathLike[str], model: str) -> P
         OSError: the file cannot be written.
         ValueError, ImportError: as draw_figures().
     """
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
-        part.write_text(render(report, model), encoding="utf-8")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+    return write_page(path, render(report, model))
 
 
 def render(report: TniReport, model: str) -> str:
@@ -67,13 +61,7 @@ def render(report: TniReport, model: str) -> str:
             f'<figure id="{name}">{_image(figure, name)}<figcaption>{escape(FIGURES[name][1])}</figcaption></figure>'
         ]
     body += ["<h2>Layers</h2>", _layers(report)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # whatever a token's text may hold, the browser fetches nothing and runs nothing
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
-    )
+    return html_page(title, body, _STYLE, _POLICY)
 
 
 def _about(report: TniReport) -> str:

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..html_page import html_page, write_page
 from .drawing import difference_chart
 from .report import Report
 from .show import p_value, percent, points, spread
@@ -35,14 +36,7 @@ def write_html(report: Report, path: str | os.PathLike[str]) -> Path:
     Raises:
         OSError: the file cannot be written.
     """
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
-        part.write_text(render(report), encoding="utf-8")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+    return write_page(path, render(report))
 
 
 def render(report: Report) -> str:
@@ -67,13 +61,7 @@ def render(report: Report) -> str:
         body += ["<h2>Clips that could not be read</h2>", f"<pre>{escape(chr(10).join(failures))}</pre>"]
     listed = "\n".join(f"{name}: {value}" for name, value in settings.items())
     body += ["<h2>Settings</h2>", f"<pre>{escape(listed)}</pre>"]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # whatever a question's text may hold, the browser fetches nothing and runs nothing
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
-    )
+    return html_page(title, body, _STYLE, _POLICY)
 
 
 def _about(report: Report) -> str:
