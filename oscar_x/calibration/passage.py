@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..data_hash import add_tensors
 from ..modality import ModalityStream, stream_of_tokens
 
 
@@ -56,18 +56,5 @@ def hash_passages(passages: Sequence[Passage]) -> str:
     """Of all that a model reads: token ids, pixels and sounds as its processor made them, and continuations."""
     digest = hashlib.sha256()
     for passage in passages:
-        held = {**passage.inputs, "continuation": passage.continuation}
-        for name in sorted(held):
-            for tensor in _tensors(held[name]):
-                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                flat = tensor.detach().cpu().contiguous().flatten()
-                digest.update(flat.view(torch.uint8).numpy().tobytes())
+        add_tensors(digest, {**passage.inputs, "continuation": passage.continuation})
     return digest.hexdigest()[:16]
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)

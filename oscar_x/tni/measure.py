@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import DEFAULT_PRESET, PRESETS, OscarConfig
+from ..data_hash import add_tensors
 from ..generation import complete
 from ..key_bias_detect import detect_key_biases
 from ..modality import Modality
@@ -157,19 +158,8 @@ def _prompt(model: OscarModel, sequence: Any, where: str, max_tokens: int | None
     return prompt
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-
-
 def _hash(digest: Any, prompt: Mapping[str, Any]) -> None:
     stream = [prompt.stream.modalities] if isinstance(prompt, Prompt) else []
-    for name in sorted(prompt):
-        for tensor in _tensors(prompt[name]):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    add_tensors(digest, prompt)
     for tensor in stream:
         digest.update(tensor.cpu().numpy().tobytes())
