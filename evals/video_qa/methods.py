@@ -23,12 +23,12 @@ GROUPED = {"kivi": ("KIVI", "arXiv 2402.02750", Kivi), "ott": ("OTT", "arXiv 250
 def qa_methods(
     names: Sequence[str] | None, key_biases: Mapping[int, Any] | None, profiles: Mapping[str, Profile]
 ) -> list[Method]:
-    """The methods called names, or DEFAULT and the profiles. The full cache comes first: others are compared to it.
+    """The methods called names, or DEFAULT, and the profiles. The full cache comes first: others are compared to it.
 
     Raises:
         ValueError: an unknown name, or a method that cannot run here.
     """
-    wanted = list(names) if names else [*DEFAULT, *(f"oscar-{name}" for name in profiles)]
+    wanted = [*(names or DEFAULT), *(f"oscar-{name}" for name in profiles)]
     wanted = ["full", *(name for name in wanted if name != "full")]
     known = [*all_methods(key_biases, profiles), *(grouped(name) for name in wanted if _group(name))]
     return choose_methods(wanted, known)[0]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from oscar_x.cli.calibration_table import calibration
 from oscar_x.cli.long_video import long_video
-from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Conversations, Device, JsonFile, find_model
-from oscar_x.cli.output import counted_progress, open_console, working, write_json
+from oscar_x.cli.options import (
+    EMBEDDED,
+    MODEL_HELP,
+    Conversations,
+    Device,
+    JsonFile,
+    MethodProfiles,
+    find_model,
+    read_profiles,
+)
+from oscar_x.cli.output import check_plot, counted_progress, open_console, working, write_json
 from oscar_x.cli.video_qa import video_qa
-
-if TYPE_CHECKING:
-    from oscar_x.profile import Profile
 
 # cut from a text
 SEQUENCES = 16
@@ -49,15 +55,7 @@ def fidelity(
         str | None,
         typer.Option("--plot", metavar="PREFIX", help="Write PREFIX.png and .svg.", show_default=False),
     ] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--profile",
-            metavar="FILE",
-            help="Run a profile of oscar-x calibrate as method oscar-NAME; may be given several times.",
-            show_default=False,
-        ),
-    ] = None,
+    profile: MethodProfiles = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap intervals.")] = 0,
     device: Device = None,
     json_file: JsonFile = None,
@@ -70,7 +68,7 @@ def fidelity(
     if text is not None and conversations is not None:
         raise typer.BadParameter("--text and --conversations exclude each other")
     console = open_console(json_file)
-    _check_plot(plot)
+    check_plot(plot)
     path = find_model(model)
     names = [name.strip() for name in methods.split(",")] if methods else None
     with working(console, "Reading the data"):
@@ -81,7 +79,7 @@ def fidelity(
 
         asked = [] if conversations is None else load_conversations(conversations, sequences)
         contents = "" if asked else load_text(text or DEFAULT_TEXT)
-        profiles = _read_profiles(profile or [])
+        profiles = read_profiles(profile)
         choose_methods(names, all_methods(profiles=profiles))
     with working(console, f"Loading {model}"):
         from oscar_x.loading import load
@@ -117,21 +115,3 @@ def fidelity(
 eval_app.command()(calibration)
 eval_app.command(name="long-video")(long_video)
 eval_app.command(name="video-qa")(video_qa)
-
-
-def _read_profiles(paths: list[str]) -> dict[str, Profile]:
-    from oscar_x.profile import Profile
-
-    return {Path(path).stem: Profile.load(path) for path in paths}
-
-
-def _check_plot(prefix: str | None) -> None:
-    """Fail before minutes of work, not after them."""
-    if prefix is None:
-        return
-    from importlib.util import find_spec
-
-    if not Path(prefix).parent.is_dir():
-        raise FileNotFoundError(f"--plot {prefix}: folder {Path(prefix).parent} does not exist")
-    if find_spec("matplotlib") is None:
-        raise ImportError("--plot needs matplotlib; install it with: pip install matplotlib")

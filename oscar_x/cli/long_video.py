@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from oscar_x.cli.options import MODEL_HELP, Device, JsonFile, find_model
-from oscar_x.cli.output import counted_progress, make_table, open_console, show_bytes, working, write_json
+from oscar_x.cli.options import MODEL_HELP, TINY_OMNI, Device, JsonFile, MethodProfiles, find_model, read_profiles
+from oscar_x.cli.output import (
+    check_plot,
+    counted_progress,
+    make_table,
+    open_console,
+    show_bytes,
+    working,
+    write_json,
+)
 
-TINY_OMNI = "tiny-omni"
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _NONE: dict[str, Any] = {"show_default": False}
 
@@ -61,12 +66,7 @@ def long_video(
         str | None,
         typer.Option("--methods", metavar="A,B,...", help="Caches to compare.", show_default="full and the presets"),
     ] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--profile", metavar="FILE", help="Also this profile of oscar-x calibrate; may be repeated.", **_NONE
-        ),
-    ] = None,
+    profile: MethodProfiles = None,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -108,7 +108,7 @@ def long_video(
 ) -> None:
     """How memory, speed and accuracy change with the length of a video, and how many hours fit in 24, 80 and 141 GB."""
     console = open_console(json_file)
-    _check_plot(plot)
+    check_plot(plot)
     asked: dict[str, Any] = {
         "methods": _names(methods),
         "lengths": _numbers(lengths, "--lengths"),
@@ -124,10 +124,9 @@ def long_video(
     with working(console, f"Loading {model}"):
         from oscar_x.evals.long_video import Study, run_study, save_figures
         from oscar_x.loading import load
-        from oscar_x.profile import Profile
 
         study = Study(**asked)
-        profiles = {Path(file).stem: Profile.load(file) for file in profile or ()}
+        profiles = read_profiles(profile)
         subject = load(path, device=device)
     with counted_progress(console) as progress:
         report = run_study(subject, study, model_name=model, profiles=profiles, progress=progress)
@@ -139,13 +138,3 @@ def long_video(
     if plot is not None:
         for written in save_figures(report, plot):
             console.print(f"wrote {written}", markup=False)
-
-
-def _check_plot(prefix: str | None) -> None:
-    """Fail before minutes of work, not after them."""
-    if prefix is None:
-        return
-    if not Path(prefix).parent.is_dir():
-        raise FileNotFoundError(f"--plot {prefix}: folder {Path(prefix).parent} does not exist")
-    if find_spec("matplotlib") is None:
-        raise ImportError("--plot needs matplotlib; install it with: pip install matplotlib")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oscar_x.config import BITS, PRESETS
+
+if TYPE_CHECKING:
+    from oscar_x.profile import Profile
 
 EMBEDDED, EMBEDDED_VLM, TINY_OMNI = "embedded", "embedded-vlm", "tiny-omni"
 MODEL_HELP = (
@@ -38,6 +42,13 @@ def media_parts(images: Files, videos: Files, sounds: Files) -> list[dict[str, s
     return [{"type": kind, "path": file} for kind, files in given.items() for file in files or ()]
 
 
+def read_profiles(files: Files) -> dict[str, Profile]:
+    """The profiles of these files, by the files' names without ending."""
+    from oscar_x.profile import Profile
+
+    return {Path(file).stem: Profile.load(file) for file in files or ()}
+
+
 def _check_bits(bits: int | None) -> int | None:
     if bits is not None and bits not in (*BITS, 16):
         raise typer.BadParameter(f"{bits} is not allowed; choose {_BITS_HELP}")
@@ -67,6 +78,15 @@ ProfileFile = Annotated[
         "--profile",
         metavar="FILE",
         help="What oscar-x calibrate made for this model; it decides in place of preset and bits.",
+        show_default=False,
+    ),
+]
+MethodProfiles = Annotated[
+    Files,
+    typer.Option(
+        "--profile",
+        metavar="FILE",
+        help="Run a profile of oscar-x calibrate as method oscar-NAME; may be given several times.",
         show_default=False,
     ),
 ]

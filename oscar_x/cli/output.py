@@ -35,6 +35,22 @@ def open_console(json_file: str | None) -> Console:
     return Console(stderr=json_file == STANDARD_OUTPUT, highlight=False)
 
 
+def check_plot(prefix: str | None) -> None:
+    """Fail before minutes of work, not after them.
+
+    Raises:
+        FileNotFoundError, ImportError: plots with this prefix could not be drawn or written.
+    """
+    if prefix is None:
+        return
+    from importlib.util import find_spec
+
+    if not Path(prefix).parent.is_dir():
+        raise FileNotFoundError(f"--plot {prefix}: folder {Path(prefix).parent} does not exist")
+    if find_spec("matplotlib") is None:
+        raise ImportError("--plot needs matplotlib; install it with: pip install matplotlib")
+
+
 def write_json(json_file: str | None, results: dict[str, Any]) -> None:
     """Write results to the file, to standard output for "-", nowhere for None."""
     if json_file is None:

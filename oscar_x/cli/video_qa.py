@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oscar_x.cli.options import MODEL_HELP, Device, JsonFile, find_model
+from oscar_x.cli.options import MODEL_HELP, Device, JsonFile, MethodProfiles, find_model, read_profiles
 from oscar_x.cli.output import open_console, working, write_json
 from oscar_x.cli.video_qa_progress import answer_progress
 
@@ -46,15 +46,7 @@ def video_qa(
             show_default="full, KIVI, OTT, TurboQuant, OScaR's presets and profiles",
         ),
     ] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--profile",
-            metavar="FILE",
-            help="Run a profile of oscar-x calibrate as method oscar-NAME; may be given several times.",
-            show_default=False,
-        ),
-    ] = None,
+    profile: MethodProfiles = None,
     answer_form: Annotated[
         str | None,
         typer.Option(
@@ -119,10 +111,8 @@ def video_qa(
     source = _source(data, data_format, media, limit, lengths)
     form = _form(answer_form, data)
     processes = find_processes(shard, device)
-    profiles = _read_profiles(profile or [])
+    profiles = read_profiles(profile)
     names = [name.strip() for name in methods.split(",")] if methods else None
-    if names is not None:  # a profile that is given is one to run
-        names += [f"oscar-{name}" for name in profiles if f"oscar-{name}" not in names]
     _run(console, processes, source, model, names, profiles, form, Path(out), skip_broken)
     processes.wait()
     if processes.first and shard is None:
@@ -217,12 +207,6 @@ def _form(answer_form: str | None, data: str) -> AnswerForm:
         if form == answer_form:
             return form
     raise ValueError(f"--answer-form {answer_form!r} is unknown; choose {' or '.join(FORMS)}")
-
-
-def _read_profiles(paths: list[str]) -> dict[str, Profile]:
-    from oscar_x.profile import Profile
-
-    return {Path(path).stem: Profile.load(path) for path in paths}
 
 
 @contextmanager
