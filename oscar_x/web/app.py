@@ -30,6 +30,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+# times what is allowed, of a body that is too large
+READ_AT_MOST = 16
 LOCAL = ["127.0.0.1", "localhost", "[::1]"]
 
 
@@ -78,9 +80,9 @@ class Pages:
 
     async def upload(self, request: Request) -> Response:
         """The body is a file, its kind the content type's."""
+        data = await _body(request, self.studio.limits.media.max_bytes)
         _same_origin(request)
         kind = request.headers.get("content-type", "").split("/")[0]
-        data = await _body(request, self.studio.limits.media.max_bytes)
         return _json(await run_in_threadpool(self.studio.upload, data, kind))
 
     async def example(self, request: Request) -> Response:
@@ -90,9 +92,9 @@ class Pages:
 
     async def answers(self, request: Request) -> Response:
         """A line of JSON for every piece of either answer."""
+        asked = (await _body(request, 8 * self.studio.limits.question)).decode("utf-8", "replace")
         _same_origin(request)
         clip = self._clip(request)
-        asked = (await _body(request, 8 * self.studio.limits.question)).decode("utf-8", "replace")
         answer = self.studio.answer(clip, asked)
         return StreamingResponse(_lines(answer), media_type="application/x-ndjson", headers=HEADERS)
 
@@ -126,15 +128,21 @@ def _same_origin(request: Request) -> None:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The request's body, never more of it than is allowed."""
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or int(announced) > most:
-        raise Refused(413, f"{announced} bytes; at most {most} are allowed")
-    data = bytearray()
+    """The request's body, never more of it than is allowed; to be read before a request is refused for another reason.
+
+    Who sends too much reads the answer only after sending: some more is read and dropped before the connection is
+    closed, which would otherwise end the sending with an error that does not say why.
+    """
+    data, size = bytearray(), 0
     async for piece in request.stream():
-        data += piece
-        if len(data) > most:
-            raise Refused(413, f"more than {most} bytes; that many are allowed")
+        size += len(piece)
+        if size <= most:
+            data += piece
+        elif size > READ_AT_MOST * most:
+            break
+    if size > most:
+        said = request.headers.get("content-length", f"{size} or more")
+        raise Refused(413, f"{said} bytes; at most {most} are allowed")
     return bytes(data)
 
 

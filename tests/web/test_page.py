@@ -94,6 +94,7 @@ def test_key_norms_are_drawn(address, uploaded):
         (b"not a film", "video/mp4", 400, "video"),
         (b"MZ", "application/zip", 400, "the model reads video, audio, image"),
         (b"0" * (2**20 + 1), "video/mp4", 413, "at most 1048576"),
+        (b"0" * 2**23, "video/mp4", 413, "8388608 bytes; at most 1048576"),
     ],
 )
 def test_what_cannot_be_used_is_named(address, body, kind, status, said):
