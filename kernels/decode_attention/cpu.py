@@ -95,7 +95,7 @@ def packed_attention(
         (isa, *data, np.float32(scaling), sizes, counter, make_scratch(isa, sizes, rows), *results)
         for _ in range(threads)
     ]
-    run_together(attend_blocks, calls)
+    run_together(attend_blocks, calls, batch * blocks * layout.record_bytes)
     join_shares(*results, layout.rotate_values, sizes.rotated_width)
     return output[0], lse[0]
 

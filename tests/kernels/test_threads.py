@@ -1,4 +1,4 @@
-"""Loops on several threads: every item once, errors handed on, forked processes."""
+"""Loops on several threads: every item once, errors handed on, forked processes, threads only where they pay."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ from threading import Barrier, Thread
 
 import pytest
 
-from oscar_x.kernels.decode_attention.threads import run_together
+from oscar_x.kernels.decode_attention import threads
+from oscar_x.kernels.decode_attention.threads import Pace, run_together
 
 ITEMS = 40
+
+
+@pytest.fixture(autouse=True, params=["team", "pool"])
+def _threads_of(request, monkeypatch) -> Iterator[None]:
+    """torch's threads and the pool in turn, each with no call timed before."""
+    if request.param == "pool":
+        monkeypatch.setattr(threads, "_team", lambda: None)
+    elif threads._team() is None:
+        pytest.skip("torch's OpenMP runtime has another interface")
+    threads._pace.cache_clear()
+    yield
+    threads._pace.cache_clear()
 
 
 def take(items: Iterator[int], taken: list[int]) -> None:
@@ -67,3 +80,35 @@ def test_a_forked_process_goes_on_alone() -> None:
     if child.is_alive():
         child.kill()
     assert child.exitcode == 0
+
+
+def drive(pace: Pace, calls: int, together: float, alone: float) -> list[bool]:
+    """The ways taken by calls that take these seconds."""
+    ways = []
+    for _ in range(calls):
+        ways.append(pace.together())
+        pace.took(ways[-1], together if ways[-1] else alone)
+    return ways
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_faster_way_is_kept_and_the_other_seldom_tried(slow: bool) -> None:
+    ways = drive(Pace(), 1000, together=3.0 if slow else 1.0, alone=2.0)
+    wrong = [i for i, together in enumerate(ways) if together == slow]
+    assert 2 * Pace.RECENT <= len(wrong) < 25
+    gaps = [after - before for before, after in zip(wrong, wrong[1:], strict=False) if after - before > 1]
+    assert gaps == sorted(gaps)
+
+
+def test_a_change_of_the_machine_is_noticed() -> None:
+    pace = Pace()
+    assert drive(pace, 200, together=1.0, alone=2.0)[-1]
+    assert not drive(pace, 10, together=9.0, alone=2.0)[-1]  # as soon as its own calls are slow
+    assert drive(pace, 2 * Pace.LOOKS[0], together=1.0, alone=2.0)[-1]  # at the next look
+
+
+def test_one_slow_call_changes_nothing() -> None:
+    pace = Pace()
+    drive(pace, 20, together=1.0, alone=2.0)
+    pace.took(True, 50.0)
+    assert all(drive(pace, 5, together=1.0, alone=2.0))
