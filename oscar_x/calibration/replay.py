@@ -34,6 +34,19 @@ class StatesRecorder(DynamicCache):
 
 
 @torch.no_grad()
+def read_context(module: Any, passage: Passage, cache: Cache) -> None:
+    """Read a context, with its media, into an empty cache.
+
+    Args:
+        module: the transformers model that generates text.
+    """
+    inputs = {k: v.to(module.device) if isinstance(v, Tensor) else v for k, v in passage.inputs.items()}
+    if set(inputs) == {"input_ids"}:
+        module(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    else:  # a generation of one token reads media as any other
+        module.generate(**inputs, past_key_values=cache, max_new_tokens=1, do_sample=False)
+
+
 def context_states(module: Any, passage: Passage) -> States:
     """Keys and values of a context, by layer number.
 
@@ -43,11 +56,7 @@ def context_states(module: Any, passage: Passage) -> States:
         module: the transformers model that generates text.
     """
     recorder = StatesRecorder(module.config)
-    inputs = {k: v.to(module.device) if isinstance(v, Tensor) else v for k, v in passage.inputs.items()}
-    if set(inputs) == {"input_ids"}:
-        module(**inputs, past_key_values=recorder, use_cache=True, logits_to_keep=1)
-    else:  # a generation of one token reads media as any other
-        module.generate(**inputs, past_key_values=recorder, max_new_tokens=1, do_sample=False)
+    read_context(module, passage, recorder)
     return recorder.states
 
 

@@ -41,7 +41,12 @@ def calibration(
     ] = None,
     save: Annotated[
         str | None,
-        typer.Option("--save", metavar="FOLDER", help="Keep the profiles that are made.", show_default=False),
+        typer.Option(
+            "--save",
+            metavar="FOLDER",
+            help="Keep the profiles that are made; a new folder is made.",
+            show_default=False,
+        ),
     ] = None,
     sequences: Annotated[
         int | None,
@@ -88,6 +93,8 @@ def calibration(
 
         subject = load(path, device=device)
     if not profiles:
+        if save is not None:
+            Path(save).mkdir(parents=True, exist_ok=True)
         with counted_progress(console) as progress:
             count_made = made_sequences or CALIBRATION.sequences
             profiles = make_profiles(subject, source, sequences=count_made, progress=progress)
@@ -138,10 +145,10 @@ def _check(
         raise typer.BadParameter("--profile and --equal-kl go together")
     if profile is not None and (made_on is not None or save is not None):
         raise typer.BadParameter("--made-on and --save are for profiles that are made, not for --profile")
-    if save is not None and not Path(save).is_dir():
-        raise FileNotFoundError(f"--save {save} is not a folder")
     if profile is None:
         _check_data(made_on, text or "kjv" if conversations is None else conversations, conversations is not None)
+    if save is not None and Path(save).exists() and not Path(save).is_dir():
+        raise typer.BadParameter(f"--save {save} is a file; give a folder")
 
 
 def _check_data(made_on: str | None, judged_on: str, conversations: bool) -> None:

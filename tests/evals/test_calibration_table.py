@@ -142,6 +142,19 @@ def test_command(tiny, tmp_path, monkeypatch, profiles):
     assert len(json.loads((tmp_path / "out.json").read_text())["ablation"]) == 4
 
 
+def test_profiles_that_are_made_are_kept_in_a_new_folder(tiny, tmp_path, monkeypatch, profiles):
+    from typer.testing import CliRunner
+
+    from oscar_x.cli.eval_command import eval_app
+
+    folder = tmp_path / "new" / "profiles"
+    monkeypatch.setattr("oscar_x.evals.calibration_run.make_profiles", lambda *data, **arguments: profiles)
+    sizes = ["--sequences", "1", "--prefix", "200", "--continuation", "16", "--save", str(folder)]
+    result = CliRunner().invoke(eval_app, ["calibration", str(tiny("llama")), *sizes])
+    assert result.exit_code == 0, result.exception
+    assert {path.stem: oscar_x.Profile.load(path) for path in folder.iterdir()} == profiles
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -150,6 +163,7 @@ def test_command(tiny, tmp_path, monkeypatch, profiles):
         (["--conversations", "mine.jsonl"], "needs --made-on"),
         (["--profile", "a.json"], "--profile and --equal-kl go together"),
         (["--text", "kjv", "--conversations", "tiny-omni"], "exclude each other"),
+        (["--save", __file__], "is a file; give a folder"),
     ],
 )
 def test_wrong_arguments(arguments, message, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 
 import oscar_x
 from oscar_x.calibration.conversation import parse_conversation
-from oscar_x.calibration.passage import Passage
+from oscar_x.calibration.passage import Passage, text_passage
 from oscar_x.calibration.questions import conversation_passage
 from oscar_x.evals.modalities import SETTINGS, compare, rows, show
 from oscar_x.evals.online_cost import measure
@@ -44,8 +44,10 @@ def test_split_costs_bytes_and_both_are_set_beside_balanced(omni, passages):
     assert line.count("|") == 8
 
 
-def test_cost_of_online_settings(omni):
-    ids = torch.randint(3, 250, (1, 300), generator=torch.Generator().manual_seed(0))
-    prefill, added = measure(omni, ids, repeats=1)
-    assert prefill > 0
-    assert added > 0
+def test_cost_of_online_settings(omni, passages):
+    text = text_passage(torch.randint(3, 250, (300,), generator=torch.Generator().manual_seed(0)), 300)
+    for passage in (text, passages[0]):
+        cost = measure(omni, passage, repeats=1)
+        assert cost.prompt > 0
+        assert cost.decoder > 0
+        assert cost.added > 0
