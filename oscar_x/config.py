@@ -209,7 +209,8 @@ class CalibrationDefaults:
     """What calibrate() tries for each layer, and how much it reads.
 
     Attributes:
-        bits, group_sizes, value_groupings, scale_bits, sink_tokens, key_bias: fields of OscarConfig to choose from.
+        bits, group_sizes, value_groupings, scale_bits, sink_tokens, key_bias, token_norm: fields of OscarConfig to
+            choose from.
         head_ways: the most ways in which a layer's KV heads may be stored.
         sequences: cut from each text.
         prefix, continuation: tokens of a sequence that are compressed, and that read them.
@@ -224,6 +225,7 @@ class CalibrationDefaults:
     sink_tokens: tuple[int, ...] = (4,)
     head_ways: int = 2
     key_bias: tuple[KeyBiasRemedy, ...] = ("auto", "off")
+    token_norm: tuple[TokenNorm, ...] = ("per_head", "none")
     sequences: int = 6
     prefix: int = 1024
     continuation: int = 128

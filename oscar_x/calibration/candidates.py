@@ -27,6 +27,7 @@ class Candidates:
         head_ways: the most ways in which a layer's KV heads may be stored, 1 or 2. Where token norms are shared by the
             heads it is always 1.
         key_bias: what may be done about a large key-projection bias, in layers that have one: "auto", "off".
+        token_norm: of keys: "per_head", "none". Where the settings share norms among heads they stay so.
     """
 
     bits: tuple[int, ...] = CALIBRATION.bits
@@ -36,10 +37,17 @@ class Candidates:
     sink_tokens: tuple[int, ...] = CALIBRATION.sink_tokens
     head_ways: int = CALIBRATION.head_ways
     key_bias: tuple[str, ...] = field(default=CALIBRATION.key_bias)
+    token_norm: tuple[str, ...] = field(default=CALIBRATION.token_norm)
 
     def __post_init__(self) -> None:
         if self.head_ways not in (1, 2):
             raise ValueError(f"head_ways={self.head_ways!r} is not allowed; use 1 or 2")
+
+    def treatments(self, base: OscarConfig, biased: bool) -> list[Way]:
+        """What may be done to the keys of all heads before they are packed, in a layer with or without a key bias."""
+        remedies = self.key_bias if biased else (base.key_bias,)  # without a bias there is nothing to decide
+        norms = (base.token_norm,) if base.token_norm == "shared" else self.token_norm
+        return [{"key_bias": remedy, "token_norm": norm} for remedy, norm in product(remedies, norms)]
 
     def keys(self, base: OscarConfig) -> list[Way]:
         """Ways to store keys in blocks of base's size."""

@@ -23,7 +23,7 @@ class LayerCosts:
     """Estimated KL in nats a token, float64. The last axis is 1 + num_key_value_heads long: all heads, then each alone.
 
     Attributes:
-        keys: [remedies of the key bias, scale bits, ways, ...].
+        keys: [treatments, scale bits, ways, ...].
         values: [scale bits, ways, ...].
         sinks: [numbers of exact tokens, 2, ...], keys and values as they are stored by default: what is left of the
             cost with that many exact tokens.
@@ -39,15 +39,15 @@ class Space:
     """The candidates of one layer, in the order of the arrays of LayerCosts."""
 
     base: OscarConfig
-    remedies: list[str]
+    treatments: list[Way]
     scales: list[int]
     keys: list[Way]
     values: list[Way]
     sinks: list[int]
 
-    def settings(self, remedy: int, scale: int, key: int, value: int, sinks: int | None = None) -> OscarConfig:
+    def settings(self, treatment: int, scale: int, key: int, value: int, sinks: int | None = None) -> OscarConfig:
         """A choice as settings; the default's number of exact tokens where none is named."""
-        changes: dict[str, Any] = {"key_bias": self.remedies[remedy], **self.keys[key], **self.values[value]}
+        changes: dict[str, Any] = {**self.treatments[treatment], **self.keys[key], **self.values[value]}
         return replace(
             self.base,
             scale_bits=self.scales[scale],
@@ -60,8 +60,7 @@ def space_of(base: OscarConfig, candidates: Candidates, head_dim: int, bias: Key
     """What a layer chooses from."""
     return Space(
         replace(base, head_groups=()),
-        # without a bias there is nothing to decide
-        [base.key_bias] if bias is None else list(candidates.key_bias),
+        candidates.treatments(base, bias is not None),
         list(candidates.scale_bits),
         candidates.keys(base),
         candidates.values(base, head_dim),
@@ -112,17 +111,18 @@ class _Trial:
 
 def _ways(trial: _Trial, space: Space) -> tuple[np.ndarray, np.ndarray]:
     """Costs of keys and of values."""
-    heads, (ways, others) = 1 + len(trial.exact[0]), (len(space.keys), len(space.values))
-    keys = np.zeros((len(space.remedies), len(space.scales), ways, heads))
-    values = np.zeros((len(space.scales), others, heads))
-    for remedy, scale in product(range(len(space.remedies)), range(len(space.scales))):
-        # keys and values are packed by one call, whichever of them have ways left; values know nothing of remedies
-        for at in range(ways if remedy else max(ways, others)):
-            held = trial.store(space.settings(remedy, scale, at % ways, at % others))
-            if at < ways:
-                keys[remedy, scale, at] = trial.key_cost(held[0])
-            if at < others and not remedy:
-                values[scale, at] = trial.value_cost(held[1])
+    heads = 1 + len(trial.exact[0])
+    keys = np.zeros((len(space.treatments), len(space.scales), len(space.keys), heads))
+    values = np.zeros((len(space.scales), len(space.values), heads))
+    pairs, others = list(product(range(len(space.treatments)), range(len(space.keys)))), len(space.values)
+    for scale, at in product(range(len(space.scales)), range(max(len(pairs), others))):
+        # keys and values are packed by one call, whichever of them have ways left; values know nothing of treatments
+        treatment, key = pairs[at % len(pairs)]
+        held = trial.store(space.settings(treatment, scale, key, at % others))
+        if at < len(pairs):
+            keys[treatment, scale, key] = trial.key_cost(held[0])
+        if at < others:
+            values[scale, at] = trial.value_cost(held[1])
     return keys, values
 
 

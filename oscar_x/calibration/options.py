@@ -63,27 +63,27 @@ def layer_options(
     sizes = _sizes(_Key(space), heads, head_dim)
     splits = list(_splits(costs)) if ways == 2 and space.base.token_norm != "shared" else []
     options = []
-    for remedy, sinks in product(range(len(space.remedies)), range(len(space.sinks))):
-        table = _Table(costs, remedy, sinks, sizes)
+    for treatment, sinks in product(range(len(space.treatments)), range(len(space.sinks))):
+        table = _Table(costs, treatment, sinks, sizes[treatment])
         fronts = [table.front(tuple(range(heads)))]
         fronts += [_joined(table.front(few), table.front(rest)) for few, rest in splits]
         exact = min(space.sinks[sinks], tokens)
         for front in fronts:
             for bits, cost, pick in zip(front.bits, front.costs, front.picks, strict=True):
-                settings = _settings(space, remedy, sinks, pick, costs.values.shape[1])
+                settings = _settings(space, treatment, sinks, pick, costs.values.shape[1])
                 options.append(Option(settings, _with_exact(float(bits), exact, tokens) * share, float(cost)))
     return options
 
 
 class _Table:
-    """Costs of a layer with one remedy and one number of exact tokens, for any set of its heads."""
+    """Costs of a layer with one treatment and one number of exact tokens, for any set of its heads."""
 
-    def __init__(self, costs: LayerCosts, remedy: int, sinks: int, sizes: np.ndarray) -> None:
-        self.keys = costs.keys[remedy] * costs.sinks[sinks, 0]
+    def __init__(self, costs: LayerCosts, treatment: int, sinks: int, sizes: np.ndarray) -> None:
+        self.keys = costs.keys[treatment] * costs.sinks[sinks, 0]
         self.values = costs.values * costs.sinks[sinks, 1]
         self.sizes = sizes
         # errors of heads add up or cancel: what all together cost, over the sum of what each costs alone
-        self.together = [_together(table) for table in (costs.keys[remedy], costs.values)]
+        self.together = [_together(table) for table in (costs.keys[treatment], costs.values)]
 
     def front(self, heads: Heads) -> Front:
         """Of these heads stored alike."""
@@ -131,12 +131,12 @@ def _splits(costs: LayerCosts) -> Iterator[tuple[Heads, Heads]]:
         yield tuple(sorted(order[:count])), tuple(sorted(order[count:]))
 
 
-def _settings(space: Space, remedy: int, sinks: int, pick: Pick, values: int) -> OscarConfig:
+def _settings(space: Space, treatment: int, sinks: int, pick: Pick, values: int) -> OscarConfig:
     """What was picked as settings of the layer: the way of most heads is the layer's, the other a head group's."""
     ways = []
     for heads, at in pick:
         scale, key, value = np.unravel_index(at, (len(space.scales), len(space.keys), values))
-        ways.append((heads, space.settings(remedy, int(scale), int(key), int(value), sinks)))
+        ways.append((heads, space.settings(treatment, int(scale), int(key), int(value), sinks)))
     ways.sort(key=lambda way: (-len(way[0]), way[0]))
     groups = []
     for heads, way in ways[1:]:
@@ -150,7 +150,7 @@ class _Key:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self.told = repr((space.base, space.scales, space.keys, space.values))
+        self.told = repr(space)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self.told == other.told
@@ -161,11 +161,12 @@ class _Key:
 
 @lru_cache(maxsize=8)
 def _sizes(key: _Key, heads: int, head_dim: int) -> np.ndarray:
-    """Bits of a packed element, float64 [scale bits, key ways, value ways]."""
-    shape = len(key.space.scales), len(key.space.keys), len(key.space.values)
+    """Bits of a packed element, float64 [treatments, scale bits, key ways, value ways]."""
+    space = key.space
+    shape = len(space.treatments), len(space.scales), len(space.keys), len(space.values)
     sizes = np.zeros(shape)
     for at in product(*map(range, shape)):
-        sizes[at] = block_layout(key.space.settings(0, *at), heads, head_dim).bits_per_element
+        sizes[at] = block_layout(space.settings(*at), heads, head_dim).bits_per_element
     return sizes
 
 

@@ -52,12 +52,12 @@ def test_a_target_is_met_with_fewer_bits_than_the_most(llama):
         oscar_x.calibrate(llama, TEXT, kl_target=1e-12, **SHORT)
 
 
-def test_the_models_own_kl_is_undercut_on_a_third_of_the_data(llama):
+def test_the_models_own_kl_is_undercut_on_data_that_were_not_chosen_from(llama):
     profile = oscar_x.calibrate(llama, TEXT, kl_target="same", **{**SHORT, "sequences": 3})
     assert profile.target == {"kl_target": profile.before.kl}
-    assert profile.after.kl <= 0.9 * profile.before.kl
-    (third,) = passages_of(llama, TEXT, 3, 96, 16)[2:]
-    alone = measure(llama, [record(llama, third, draws=1, seed=0)], profile.settings, {})
+    assert profile.after.kl <= 0.8 * profile.before.kl
+    (second,) = passages_of(llama, TEXT, 3, 96, 16)[1:2]
+    alone = measure(llama, [record(llama, second, draws=1, seed=0)], profile.settings, {})
     assert alone.kl == pytest.approx(profile.after.kl, rel=1e-5)
 
 

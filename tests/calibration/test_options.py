@@ -15,7 +15,7 @@ from oscar_x.compressor import head_ways
 from oscar_x.config import PRESETS, OscarConfig
 
 HEADS, HEAD_DIM, TOKENS = 2, 64, 512
-FEW = Candidates(bits=(2, 4), group_sizes=(16, 32), value_groupings=("per_token",), scale_bits=(4,), sink_tokens=(0, 4))
+FEW = Candidates((2, 4), (16, 32), ("per_token",), scale_bits=(4,), sink_tokens=(0, 4))
 SHAPE = (HEADS, HEAD_DIM, TOKENS)
 
 
@@ -28,7 +28,7 @@ def made_up(space, seed=0, heads=HEADS, weights=(1.0, 1.0)):
         noise *= np.array([4.0 ** -next(iter(way.values())) for way in ways])[:, None] * np.array(weights)
         return np.concatenate([noise.sum(-1, keepdims=True), noise], axis=-1)
 
-    keys = table(len(space.remedies), len(space.scales), ways=space.keys)
+    keys = table(len(space.treatments), len(space.scales), ways=space.keys)
     values = table(len(space.scales), ways=space.values)
     sinks = dice.uniform(0.3, 1, (len(space.sinks), 2, 1)) * np.ones(1 + heads)
     return LayerCosts(keys, values, sinks)
@@ -37,18 +37,15 @@ def made_up(space, seed=0, heads=HEADS, weights=(1.0, 1.0)):
 def every_choice(costs, space):
     """Bits and cost of all that two heads can be stored as."""
     ways = list(product(range(len(space.scales)), range(len(space.keys)), range(len(space.values))))
-    sizes = {
-        way: [bits_per_element(space.settings(0, *way, at), 1, HEAD_DIM, TOKENS) for at in range(len(space.sinks))]
-        for way in ways
-    }
-    for at, sinks in enumerate(space.sinks):
+    for treatment, (at, sinks) in product(range(len(space.treatments)), enumerate(space.sinks)):
+        sizes = {way: bits_per_element(space.settings(treatment, *way, at), 1, HEAD_DIM, TOKENS) for way in ways}
         for pair in product(ways, repeat=HEADS):
             bits = cost = 0.0
             for head, (scale, key, value) in enumerate(pair):
-                bits += sizes[scale, key, value][at] / HEADS
-                cost += costs.keys[0, scale, key, 1 + head] * costs.sinks[at, 0, 0]
+                bits += sizes[scale, key, value] / HEADS
+                cost += costs.keys[treatment, scale, key, 1 + head] * costs.sinks[at, 0, 0]
                 cost += costs.values[scale, value, 1 + head] * costs.sinks[at, 1, 0]
-            assert space.settings(0, *pair[0], at).sink_tokens == sinks
+            assert space.settings(treatment, *pair[0], at).sink_tokens == sinks
             yield bits, cost
 
 
@@ -96,12 +93,26 @@ def test_groups_that_do_not_fit_are_passed_over():
     assert sizes == {("per_token", 16), ("per_channel", 16), ("per_channel", 64)}
 
 
-def test_a_bias_may_stay_in():
-    """Two remedies, of which the second costs keys less."""
-    space = space_of(OscarConfig(), FEW, HEAD_DIM, None)
-    two = replace(space, remedies=["auto", "off"])
+@pytest.mark.parametrize("changes", [{"key_bias": "off"}, {"token_norm": "none"}])
+def test_a_treatment_that_costs_less_is_taken(changes):
+    """Two treatments of keys, of which the second costs less."""
+    space = space_of(OscarConfig(), replace(FEW, token_norm=("per_head",)), HEAD_DIM, None)
+    two = replace(space, treatments=[space.treatments[0], space.treatments[0] | changes])
     costs = made_up(two)
     costs.keys[1] = costs.keys[0] / 2
-    assert {option.settings.key_bias for option in layer_options(costs, two, SHAPE, 1.0, 1)} >= {"off"}
+    (name, chosen), *_ = changes.items()
+    assert {getattr(option.settings, name) for option in layer_options(costs, two, SHAPE, 1.0, 1)} >= {chosen}
     best = min(layer_options(costs, two, SHAPE, 1.0, 2), key=lambda option: option.cost)
-    assert best.settings.key_bias == "off"
+    assert getattr(best.settings, name) == chosen
+
+
+def test_treatments_of_keys():
+    assert [way["key_bias"] for way in replace(FEW, token_norm=("none",)).treatments(OscarConfig(), True)] == [
+        "auto",
+        "off",
+    ]
+    assert FEW.treatments(OscarConfig(), False) == [
+        {"key_bias": "auto", "token_norm": "per_head"},
+        {"key_bias": "auto", "token_norm": "none"},
+    ]
+    assert {way["token_norm"] for way in FEW.treatments(PRESETS["paper"], True)} == {"shared"}
