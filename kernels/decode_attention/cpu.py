@@ -18,7 +18,7 @@ import torch
 
 from ..layout import BlockLayout
 from .cpu_features import best_set, instruction_set
-from .cpu_sizes import sizes_of
+from .cpu_sizes import Sizes, sizes_of
 from .reference import Part
 from .threads import run_together
 
@@ -46,6 +46,15 @@ def fits(query: torch.Tensor) -> bool:
     return query.device.type == "cpu" and query.shape[2] <= MOST_ROWS and compiled_loops()
 
 
+def joins(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> bool:
+    """Whether this kernel takes exact tokens of these types in the same call."""
+    if not fits(query):
+        return False
+    from .cpu_exact import can_join
+
+    return can_join(query, keys, values)
+
+
 @lru_cache(maxsize=1)
 def compiled_loops() -> bool:
     """Whether numba is there; says once when it is not."""
@@ -65,46 +74,65 @@ def packed_attention(
     visible: torch.Tensor | None = None,
     added: torch.Tensor | None = None,
     instructions: str | None = None,
+    exact: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None,
 ) -> Part:
-    """What op.packed_attention says.
+    """What op.packed_attention says, or op.joint_attention.
 
     Args:
         added: fp32 [batch, num_key_value_heads, rows, blocks * block_size], added to the scores.
         instructions: a name of cpu_features.SETS; what best_set chooses when missing.
+        exact: keys, values and lengths of exact tokens that joins() takes.
     """
     from .cpu_blocks import attend_blocks, join_shares
-    from .cpu_scratch import make_scratch
+    from .cpu_exact import exact_states, no_states
+    from .cpu_scratch import borrowed
 
-    name = best_set(layout, query.dtype) if instructions is None else instructions
-    isa, sizes, (batch, blocks) = instruction_set(name), sizes_of(layout), table.shape
+    plan, (batch, blocks) = _plan(layout, query.dtype, instructions), table.shape
     heads, rows = query.shape[1:3]
-    threads = min(torch.get_num_threads(), 1 + batch * blocks * layout.record_bytes // LEAST_BYTES)
+    size = batch * blocks * plan.record_bytes
+    threads = min(torch.get_num_threads(), 1 + size // LEAST_BYTES)
     shares = 1 if threads == 1 else min(blocks, -(-ITEMS * threads // (batch * heads)))
-    output, lse = torch.empty(shares, *query.shape), torch.empty(shares, batch, heads, rows)
-    counter = np.zeros(1, np.int64)
+    slots = shares + (exact is not None)
+    results = np.empty((slots, *query.shape), np.float32), np.empty((slots, batch, heads, rows), np.float32)
     data = (
         query.float().contiguous().numpy(),
         _flat(records),
         table.contiguous().numpy(),
         lengths.contiguous().numpy(),
-        _mask(visible, table.shape[1] * layout.block_size),
+        _mask(visible, blocks * layout.block_size),
         np.empty((1, 1, 1, 0), np.float32) if added is None else added.contiguous().numpy(),
+        no_states(query.dtype) if exact is None else exact_states(*exact),
+        np.float32(scaling),
+        plan.sizes,
+        np.zeros(1, np.int64),
     )
-    results = output.numpy(), lse.numpy()
-    calls: list[tuple[Any, ...]] = [
-        (isa, *data, np.float32(scaling), sizes, counter, make_scratch(isa, sizes, rows), *results)
-        for _ in range(threads)
-    ]
-    run_together(attend_blocks, calls, batch * blocks * layout.record_bytes)
-    join_shares(*results, layout.rotate_values, sizes.rotated_width)
-    return output[0], lse[0]
+    with borrowed(threads, plan.isa, plan.sizes, rows) as scratches:
+        calls: list[tuple[Any, ...]] = [(plan.isa, *data, scratch, *results) for scratch in scratches]
+        run_together(attend_blocks, calls, size)
+    join_shares(*results, slots - shares, layout.rotate_values, plan.sizes.rotated_width)
+    output, lse = (torch.from_numpy(result[0]) for result in results)
+    return output, lse
+
+
+class _Plan(NamedTuple):
+    """What a layout means for the loops."""
+
+    isa: Any
+    sizes: Sizes
+    record_bytes: int
+
+
+@lru_cache(maxsize=256)
+def _plan(layout: BlockLayout, dtype: torch.dtype, instructions: str | None) -> _Plan:
+    name = best_set(layout, dtype) if instructions is None else instructions
+    return _Plan(instruction_set(name), sizes_of(layout), layout.record_bytes)
 
 
 def _flat(records: torch.Tensor) -> Records:
     """A view of records that may lie further apart than they are long."""
     stride = records.stride(0)
-    flat = records.as_strided(((len(records) - 1) * stride + records.shape[1],), (1,))
-    return Records(flat.numpy(), flat.view(torch.uint16).numpy(), flat.view(torch.float32).numpy(), stride)
+    flat = records.as_strided(((len(records) - 1) * stride + records.shape[1],), (1,)).numpy()
+    return Records(flat, flat.view(np.uint16), flat.view(np.float32), stride)
 
 
 def _mask(visible: torch.Tensor | None, slots: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
+from .cpu_exact import add_exact_values, exact_scores
 from .cpu_floats import add_dot_products, add_weighted_rows
 from .cpu_loops import bare, exponentials, fill, inlined, kept, read_norms
 from .cpu_products import LARGEST, add_byte_products
@@ -28,12 +29,20 @@ def rotate(row, width):
 
 
 @bare
-def take_query(query, scaling, sizes, v):
-    """Query rows, rotated and scaled, as fp32 and as 16-bit vectors with their sums."""
+def scale_query(query, scaling, v):
+    """Query rows, scaled, as fp32."""
     for m in range(query.shape[0]):
-        row, line, vector = v.exact[m], query[m], v.vectors[m]
+        row, line = v.exact[m], query[m]
         for c in range(row.shape[0]):
             row[c] = line[c] * scaling
+
+
+@bare
+def take_query(query, scaling, sizes, v):
+    """Query rows, rotated and scaled, as fp32 and as 16-bit vectors with their sums."""
+    scale_query(query, scaling, v)
+    for m in range(query.shape[0]):
+        row, vector = v.exact[m], v.vectors[m]
         if sizes.rotates_keys:
             rotate(row, sizes.rotated_width)
         most, total = np.float32(0), np.float32(0)
@@ -154,17 +163,30 @@ def attend_block(isa, records, block, ahead, head, length, first, seen, added, s
     prefetch(records.bytes, next_at + 3 * quarter, quarter)
 
 
+@bare
+def attend_exact(states, b, h, sizes, s, part):
+    """Exact tokens of one head, joined to s.high, s.total and part, as many at a time as a block has."""
+    keys_at, values_at = states.key_at, states.value_at
+    for start in range(0, states.lengths[b], sizes.block_size):
+        count = min(sizes.block_size, states.lengths[b] - start)
+        exact_scores(states, b * keys_at[0] + h * keys_at[1] + start * keys_at[2], count, s)
+        weigh(sizes.weight_run, True, s)
+        add_exact_values(states, b * values_at[0] + h * values_at[1] + start * values_at[2], count, s, part)
+
+
 @kept
 def attend_blocks(files):
-    def attend_blocks(isa, query, records, table, lengths, seen, added, scaling, sizes, counter, s, output, lse):
-        """Takes items, each a share of the blocks of one KV head of one sequence, until there are none.
+    def attend_blocks(isa, query, records, table, lengths, seen, added, exact, scaling, sizes, counter, s, output, lse):
+        """Takes items until there are none: a share of the blocks of one KV head of one sequence, or its exact tokens.
 
         query float32 [batch, heads, rows, head_dim]; records are cpu.Records; seen uint8 [batch or 1, rows or 1, slots]
-        and added float32 [batch, heads, rows, slots], each of no slots where there is none; sizes from
-        sizes_of(layout); counter int64 [1], shared by the threads. Writes each share's output float32 [shares, batch,
-        heads, rows, head_dim], not un-rotated, and lse [shares, batch, heads, rows].
+        and added float32 [batch, heads, rows, slots], each of no slots where there is none; exact are
+        cpu_exact.ExactStates; sizes from sizes_of(layout); counter int64 [1], shared by the threads. Writes each
+        share's output float32 [shares, batch, heads, rows, head_dim], not un-rotated, and lse [shares, batch, heads,
+        rows]; the last share is that of exact tokens, where there are any.
         """
         shares, batch, heads, rows = lse.shape if files else (0, 0, 0, 0)
+        packed = shares - 1 if exact.lengths.shape[0] else shares
         blocks, size = table.shape[1], sizes.block_size
         item = next_item(counter)
         while item < shares * batch * heads:
@@ -174,13 +196,18 @@ def attend_blocks(files):
                 fill(part[m], 0)
             fill(s.high, -np.inf)
             fill(s.total, 0)
-            take_query(query[b, h], scaling, sizes, s.queries)
-            mask, more = seen[min(b, seen.shape[0] - 1)], added[min(b, added.shape[0] - 1), min(h, added.shape[1] - 1)]
-            for j in range(blocks * share // shares, blocks * (share + 1) // shares):
-                if lengths[b, j] == 0:
-                    continue
-                block, ahead, length = table[b, j], table[b, min(j + 1, blocks - 1)], lengths[b, j]
-                attend_block(isa, records, block, ahead, head, length, j * size, mask, more, sizes, s, part)
+            if share == packed:
+                scale_query(query[b, h], scaling, s.queries)
+                attend_exact(exact, b, h, sizes, s, part)
+            else:
+                take_query(query[b, h], scaling, sizes, s.queries)
+                mask = seen[min(b, seen.shape[0] - 1)]
+                more = added[min(b, added.shape[0] - 1), min(h, added.shape[1] - 1)]
+                for j in range(blocks * share // packed, blocks * (share + 1) // packed):
+                    if lengths[b, j] == 0:
+                        continue
+                    block, ahead, length = table[b, j], table[b, min(j + 1, blocks - 1)], lengths[b, j]
+                    attend_block(isa, records, block, ahead, head, length, j * size, mask, more, sizes, s, part)
             for m in range(rows):
                 total = s.total[m]
                 lse[share, b, h, m] = s.high[m] + np.log(total) if total > 0 else -np.inf
@@ -192,16 +219,16 @@ def attend_blocks(files):
 
 
 @bare
-def join_row(output, lse):
-    """Shares of one query's output [shares, head_dim] and lse [shares], joined into the first."""
+def join_row(output, lse, step):
+    """Every step-th share of one query's output [shares, head_dim] and lse [shares], joined into the first."""
     most, total, first = np.float32(-np.inf), np.float32(0), output[0]
-    for k in range(lse.shape[0]):
+    for k in range(0, lse.shape[0], step):
         most = max(most, lse[k])
     if most == -np.inf:
         return
-    for k in range(lse.shape[0]):
+    for k in range(0, lse.shape[0], step):
         total += np.exp(lse[k] - most)
-    for k in range(lse.shape[0]):
+    for k in range(0, lse.shape[0], step):
         weight, part = np.exp(lse[k] - most) / total, output[k]
         for d in range(first.shape[0]):
             first[d] = part[d] * weight + (first[d] if k else np.float32(0))
@@ -210,15 +237,17 @@ def join_row(output, lse):
 
 @kept
 def join_shares(files):
-    def join_shares(output, lse, rotates, width):
-        """The shares [shares, batch, heads, rows, ...] joined into the first, and un-rotated."""
+    def join_shares(output, lse, exact, rotates, width):
+        """The shares [shares, batch, heads, rows, ...] joined into the first; all but `exact`, the last, un-rotated."""
+        packed = lse.shape[0] - exact
         for b in range(lse.shape[1] if files else 0):
             for h in range(lse.shape[2]):
                 for m in range(lse.shape[3]):
-                    first = output[0, b, h, m]
-                    if lse.shape[0] > 1:
-                        join_row(output[:, b, h, m], lse[:, b, h, m])
+                    if packed > 1:
+                        join_row(output[:packed, b, h, m], lse[:packed, b, h, m], 1)
                     if rotates:
-                        rotate(first, width)
+                        rotate(output[0, b, h, m], width)
+                    if exact:
+                        join_row(output[:, b, h, m], lse[:, b, h, m], packed)
 
     return join_shares

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +72,25 @@ class Scratch(NamedTuple):
     keep: np.ndarray
     queries: Rows
     weights: Rows
+
+
+_unused: defaultdict[tuple[Any, Sizes, int], list[Scratch]] = defaultdict(list)
+
+
+@contextmanager
+def borrowed(count: int, isa: Any, sizes: Sizes, rows: int) -> Iterator[list[Scratch]]:
+    """Scratch for `count` threads that nobody else has meanwhile: making it anew costs more than a small call."""
+    kept = _unused[isa, sizes, rows]
+    found = [_take(kept) or make_scratch(isa, sizes, rows) for _ in range(count)]
+    yield found
+    kept.extend(found)
+
+
+def _take(kept: list[Scratch]) -> Scratch | None:
+    try:
+        return kept.pop()
+    except IndexError:  # another thread may have taken the last
+        return None
 
 
 def _padded(count: int, multiple: int) -> int:

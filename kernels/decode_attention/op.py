@@ -149,6 +149,11 @@ def joint_attention(
         if query.shape[2] <= triton.MOST_SPLIT_ROWS:
             call = query, records, table, lengths, layout, scaling
             return triton.packed_attention(*call, visible, *bias, (keys, values), exact_visible, used, exact_lengths)
+    plain = used is None and exact_visible is None and key_bias is None
+    if plain and backend == "auto" and cpu.joins(query, keys, values):
+        check_range(records, table, lengths, layout.block_size)
+        exact = keys, values, exact_lengths
+        return cpu.packed_attention(query, records, table, lengths, layout, scaling, visible, exact=exact)
     packed = packed_attention(query, records, table, lengths, layout, scaling, visible, *bias, backend, used)
     return merge_attention([exact_attention(query, keys, values, scaling, exact_visible, exact_lengths), packed])
 

@@ -32,11 +32,11 @@ class Pace:
 
     Attributes:
         RECENT: calls of either way whose median counts.
-        LOOKS: after so many calls one way, the other is tried anew, and after twice as many each time that it was slower.
+        LOOKS: after so many calls one way the other is tried anew; after twice as many each time that it was slower.
     """
 
-    RECENT = 3
-    LOOKS = (32, 1024)
+    RECENT = 5
+    LOOKS = (16, 2048)
 
     def __init__(self) -> None:
         self.seconds = {way: deque[float](maxlen=self.RECENT) for way in (True, False)}

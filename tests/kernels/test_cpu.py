@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 
 import pytest
 import torch
@@ -192,6 +193,7 @@ def test_scratch_is_written_before_it_is_read(monkeypatch) -> None:
         return np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 77, dtype)
 
     monkeypatch.setattr(cpu_scratch.np, "empty", poisoned)
+    monkeypatch.setattr(cpu_scratch, "_unused", defaultdict(list))
     for config in (PRESETS["balanced"], PRESETS["paper"], resolve_config(value_grouping="per_channel", key_bits=3)):
         compare(config, 80)
 
