@@ -7,9 +7,11 @@ from numba.extending import overload
 
 from .cpu_exact import add_exact_values, exact_scores
 from .cpu_floats import add_dot_products, add_weighted_rows
+from .cpu_ir import STEP
 from .cpu_loops import bare, exponentials, fill, inlined, kept, read_norms
 from .cpu_products import LARGEST, add_byte_products
-from .cpu_vectors import STEP, Portable, largest, next_item, prefetch
+from .cpu_sets import Portable
+from .cpu_vectors import largest, next_item, prefetch
 
 
 @bare

@@ -66,7 +66,7 @@ def instruction_set(name: str) -> Any:
     Raises:
         ValueError: unknown, or not of this processor.
     """
-    from .cpu_vectors import Avx2, Avx2Vnni, Avx512, Portable
+    from .cpu_sets import Avx2, Avx2Vnni, Avx512, Portable
 
     if name not in available_sets():
         raise ValueError(f"instructions={name!r} is not available here; choose one of {', '.join(available_sets())}")

@@ -1,4 +1,4 @@
-"""Products of vectors with the codes of one head's keys or values, on bytes (cpu_vectors.py).
+"""Products of vectors with the codes of one head's keys or values, on bytes (cpu_tiles.py).
 
 Queries with keys and softmax weights with values are the same sum. A vector is 16-bit numbers times a unit; the scales
 of a group are 16-bit numbers too, and their product is taken apart into two bytes that multiply codes as they lie.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from .cpu_ir import STEP
 from .cpu_loops import bare, fill, inlined
 from .cpu_tables import minimum_steps, scales_of
-from .cpu_vectors import STEP, fold_16, fold_32, products_1, products_2, products_3, products_4, transpose
+from .cpu_tiles import products_1, products_2, products_3, products_4, transpose
+from .cpu_vectors import fold_16, fold_32
 
 LARGEST = np.float32(32639)  # the largest 16-bit number whose high byte stays below 128 when its low one has a sign
 ONE = np.float32(2**15)  # what folding divides by
@@ -19,7 +21,7 @@ BYTES = 0x01010101
 
 @bare
 def products(isa, rows, tile, start, cols, mask, shift, folded, factor, keep, add, out, at, stride):
-    """Inner products of a tile with `rows` folded vectors: see cpu_vectors.products."""
+    """Inner products of a tile with `rows` folded vectors: see cpu_tiles.products."""
     mask, shift, m = np.int32(np.uint32(mask)), np.int32(shift), 0
     while m + 4 <= rows:
         first, to = 2 * m * cols, at + m * stride

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .cpu_ir import STEP
 from .cpu_sizes import MatrixSizes, Sizes
-from .cpu_vectors import STEP
 
 
 class Rows(NamedTuple):
@@ -32,7 +32,7 @@ class Scratch(NamedTuple):
     """Arrays of one thread; cols and groups are the larger of keys' and values'.
 
     Attributes:
-        tiles: int32, packed rows as tiles (cpu_vectors.transpose).
+        tiles: int32, packed rows as tiles (cpu_tiles.transpose).
         folded: int8 [rows, high and low bytes, cols].
         scale: int16 [groups, cols], times unit: float32 [groups].
         step: int16 [cols], of the minimums.
@@ -117,7 +117,7 @@ def _rows(rows: int, length: int, run: int) -> Rows:
 
 
 def make_scratch(isa: Any, sizes: Sizes, rows: int) -> Scratch:
-    """Scratch for `rows` query rows and an instruction set of cpu_vectors."""
+    """Scratch for `rows` query rows and an instruction set of cpu_sets."""
     keys, values, lanes = sizes.keys, sizes.values, isa.lanes
     cols, groups = max(keys.cols, values.cols), max(keys.groups, values.groups)
     fitted = np.zeros((3, rows), np.float32)
