@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # a block ends wherever two modalities meet, also for a short run: what the split can do at most
 SPLIT, SPLIT_RUN = 1.0, 16
+NORM = OscarConfig().token_norm
 
 
 @dataclass(frozen=True)
@@ -37,32 +38,36 @@ def ablation(
 ) -> tuple[list[Part], list[Method]]:
     """Parts that can be taken out of settings, and the methods this takes beside the one with all of them.
 
-    Without rotation the bytes stay the same; without token norms or exact tokens there are fewer, and the modality
-    split leaves blocks partly empty: the table shows the bytes beside the KL.
+    Token norms and the modality split are put in where the settings do without them. Without rotation the bytes stay
+    the same; without token norms or exact tokens there are fewer, and the modality split leaves blocks partly empty:
+    the table shows the bytes beside the KL.
 
     Args:
         name: of the method with these settings.
         settings: what parts are taken out of.
-        media: whether there are modalities to split; if the settings do not split them, the split is put in.
+        media: whether there are modalities to split.
     """
-    taken: dict[str, dict[str, Any]] = {
-        "rotation": {"rotate_keys": False, "rotate_values": False},
-        "token scaling": {"token_norm": "none"},
-        "exact first tokens": {"sink_tokens": 0},
+    # of each part: what takes it out, or what puts it in where the settings do without it
+    changes: dict[str, tuple[bool, dict[str, Any]]] = {
+        "rotation": (True, {"rotate_keys": False, "rotate_values": False}),
+        "token scaling": (True, {"token_norm": "none"}) if _scales(settings) else (False, {"token_norm": NORM}),
+        "exact first tokens": (True, {"sink_tokens": 0}),
     }
+    if media:
+        put_in = {"modality_split": SPLIT, "modality_split_run": SPLIT_RUN}
+        changes["modality split"] = (True, {"modality_split": None}) if _splits(settings) else (False, put_in)
     parts, methods = [], []
-    for part, changes in taken.items():
-        methods.append(_changed(f"no-{part.replace(' ', '-')}", f"without {part}", settings, changes, key_biases))
-        parts.append(Part(part, name, methods[-1].name))
-    if not media:
-        return parts, methods
-    if _splits(settings):
-        left_out = {"modality_split": None}
-        methods.append(_changed("no-modality-split", "without modality split", settings, left_out, key_biases))
-        return [*parts, Part("modality split", name, methods[-1].name)], methods
-    put_in: dict[str, Any] = {"modality_split": SPLIT, "modality_split_run": SPLIT_RUN}
-    methods.append(_changed("modality-split", "with modality split", settings, put_in, key_biases))
-    return [*parts, Part("modality split", methods[-1].name, name)], methods
+    for part, (out, change) in changes.items():
+        own = f"{'no-' if out else ''}{part.replace(' ', '-')}"
+        other = _changed(own, f"{'without' if out else 'with'} {part}", settings, change, key_biases)
+        parts.append(Part(part, name, other.name) if out else Part(part, other.name, name))
+        methods.append(other)
+    return parts, methods
+
+
+def _scales(settings: CacheSettings) -> bool:
+    # layers of a profile that are compressed have settings of their own
+    return any(own.token_norm != "none" for own in settings.layers.values() or [settings.base])
 
 
 def _splits(settings: CacheSettings) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import oscar_x
-from oscar_x import PRESETS, CacheSettings
+from oscar_x import PRESETS, CacheSettings, OscarConfig
 from oscar_x.calibration import Candidates
 from oscar_x.evals.ablation import ablation
 from oscar_x.evals.calibration_markdown import markdown
@@ -61,6 +61,16 @@ def test_modalities_are_split_where_there_are_some():
     parts, _ = ablation(CALIBRATED, settings.map(lambda own: replace(own, modality_split=2.0)), media=True)
     assert (parts[-1].whole, parts[-1].without) == (CALIBRATED, "oscar-no-modality-split")
     assert "modality split" not in [part.name for part in ablation(CALIBRATED, settings, media=False)[0]]
+
+
+def test_token_norms_are_put_in_where_no_layer_has_them():
+    plain, scaled = OscarConfig(token_norm="none"), OscarConfig()
+    for layers, put_in in (({0: plain, 1: plain}, True), ({0: plain, 1: replace(scaled, key_bits=3)}, False)):
+        parts, methods = ablation(CALIBRATED, CacheSettings(scaled, layers), media=False)
+        part = next(part for part in parts if part.name == "token scaling")
+        other = "oscar-token-scaling" if put_in else "oscar-no-token-scaling"
+        assert (part.whole, part.without) == ((other, CALIBRATED) if put_in else (CALIBRATED, other))
+        assert other in [method.name for method in methods]
 
 
 def made_up(kls, sizes):
