@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 from typer.testing import CliRunner
 
+from oscar_x.cache.serialize import model_signature
+from oscar_x.cache_settings import CacheSettings
 from oscar_x.cli.eval_command import eval_app
 from oscar_x.cli.failures import explain
 from oscar_x.cli.video_qa_progress import LogLines, duration
+from oscar_x.config import OscarConfig
 from oscar_x.evals.video_qa.answer_log import key_of, read_records
+from oscar_x.profile import Measured, Profile
 
 METHODS = ("--methods", "kivi,oscar-balanced")
 
@@ -46,6 +52,26 @@ def test_a_folder_of_questions_to_a_report(tiny_media: Callable[..., Path], pict
     assert (merged.exit_code, (tmp_path / "page.html").is_file()) == (0, True)
     other = call(*arguments, "--methods", "kivi")
     assert "was begun with other settings: methods was ['full', 'kivi', 'oscar-bal" in explain(other.exception)[0]
+
+
+def test_a_profile_is_a_method_beside_others(tiny_media: Callable[..., Path], pictures: Path, tmp_path: Path):
+    model, out = tiny_media("qwen2_5_vl"), tmp_path / "run"
+    config = AutoConfig.from_pretrained(model)
+    origin = {"data_hash": "0" * 16, "library_version": "0.1.0", "date": "2026-11-23", "target": {"kl_target": 0.1}}
+    costs = {"before": Measured(2.7, 0.05), "after": Measured(2.9, 0.02)}
+    settings = CacheSettings(OscarConfig(key_bits=4, value_bits=4))
+    profile = Profile(settings, model_signature(config), config.model_type, **origin, **costs)
+    profile.save(tmp_path / "fitted.json")
+    arguments = ("--model", model, "--data", pictures.parent, "--out", out, "--device", "cpu", "--limit", 2)
+    result = call(*arguments, "--methods", "oscar-balanced", "--profile", tmp_path / "fitted.json")
+    assert result.exit_code == 0, result.exception
+    _, balanced, fitted = json.loads((out / "report.json").read_text())["rows"]
+    assert (balanced["method"], fitted["method"]) == ("oscar-balanced", "oscar-fitted")
+    assert fitted["bits_per_element"] > balanced["bits_per_element"] + 1.5
+
+    dataclasses.replace(profile, signature="0" * 16).save(tmp_path / "fitted.json")
+    refused = call(*arguments, "--profile", tmp_path / "fitted.json")
+    assert "made for another model" in explain(refused.exception)[0]
 
 
 def test_generated_clips(tiny_media: Callable[..., Path], tmp_path: Path):
