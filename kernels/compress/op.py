@@ -7,7 +7,7 @@ import torch
 from ..composite import CompositeLayout, Layout, parts_of
 from ..layout import BlockLayout
 from ..triton_support import chooses_triton
-from . import reference
+from . import cpu, reference
 from .finite import check_finite
 
 
@@ -27,8 +27,9 @@ def compress_blocks(
         out: uint8 [blocks, record_bytes] to write into; allocated when missing.
         ids: int64 [blocks]; out is then a pool [capacity, record_bytes], and these of its records are written. They
             must differ from one another.
-        backend: "auto" takes the Triton kernels on CUDA, "triton" those or none, "reference" plain torch. Records of
-            the two differ where an element lies halfway between two codes.
+        backend: "auto" takes the Triton kernels on CUDA and the compiled loops on a CPU where they fit (cpu.fits),
+            "triton" the former or none, "reference" plain torch. Their records differ where an element lies halfway
+            between two codes.
 
     Returns:
         out.
@@ -68,6 +69,8 @@ def _compress(
 
         every = torch.arange(len(key_states), device=key_states.device) if ids is None else ids
         triton.compress_blocks(key_states, value_states, layout, out, every)
+    elif backend == "auto" and cpu.fits(key_states, value_states, layout, out):
+        cpu.compress_blocks(key_states, value_states, layout, out, ids)
     elif ids is None:
         reference.compress_blocks(key_states, value_states, layout, out)
     else:

@@ -8,21 +8,18 @@ needed; what it compiles at the first use is kept on disk.
 
 from __future__ import annotations
 
-import logging
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from ..cpu_support import compiled_loops, flat_records
 from ..layout import BlockLayout
 from .cpu_features import best_set, instruction_set
 from .cpu_sizes import Sizes, sizes_of
 from .reference import Part
 from .threads import run_together
-
-logger = logging.getLogger(__name__)
 
 # with more query rows than this, matrix products over dequantized chunks win (docs/performance.md)
 MOST_ROWS = 32
@@ -30,15 +27,6 @@ MOST_ROWS = 32
 ITEMS = 8
 # code bytes that pay for waking another thread
 LEAST_BYTES = 2**19
-
-
-class Records(NamedTuple):
-    """Packed blocks `stride` bytes apart, as bytes, 16-bit words and fp32."""
-
-    bytes: np.ndarray
-    halves: np.ndarray
-    floats: np.ndarray
-    stride: int
 
 
 def fits(query: torch.Tensor) -> bool:
@@ -53,15 +41,6 @@ def joins(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> bool
     from .cpu_exact import can_join
 
     return can_join(query, keys, values)
-
-
-@lru_cache(maxsize=1)
-def compiled_loops() -> bool:
-    """Whether numba is there; says once when it is not."""
-    if find_spec("numba") is None:
-        logger.warning("numba is not installed: attention over packed blocks runs on plain torch, several times slower")
-        return False
-    return True
 
 
 def packed_attention(
@@ -96,7 +75,7 @@ def packed_attention(
     results = np.empty((slots, *query.shape), np.float32), np.empty((slots, batch, heads, rows), np.float32)
     data = (
         query.float().contiguous().numpy(),
-        _flat(records),
+        flat_records(records),
         table.contiguous().numpy(),
         lengths.contiguous().numpy(),
         _mask(visible, blocks * layout.block_size),
@@ -126,13 +105,6 @@ class _Plan(NamedTuple):
 def _plan(layout: BlockLayout, dtype: torch.dtype, instructions: str | None) -> _Plan:
     name = best_set(layout, dtype) if instructions is None else instructions
     return _Plan(instruction_set(name), sizes_of(layout), layout.record_bytes)
-
-
-def _flat(records: torch.Tensor) -> Records:
-    """A view of records that may lie further apart than they are long."""
-    stride = records.stride(0)
-    flat = records.as_strided(((len(records) - 1) * stride + records.shape[1],), (1,)).numpy()
-    return Records(flat, flat.view(np.uint16), flat.view(np.float32), stride)
 
 
 def _mask(visible: torch.Tensor | None, slots: int) -> np.ndarray:

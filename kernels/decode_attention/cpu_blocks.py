@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
+from ..cpu_compile import bare, inlined, kept
 from .cpu_exact import add_exact_values, exact_scores
 from .cpu_floats import add_dot_products, add_weighted_rows
 from .cpu_ir import STEP
-from .cpu_loops import bare, exponentials, fill, inlined, kept, read_norms
+from .cpu_loops import exponentials, fill, read_norms
 from .cpu_products import LARGEST, add_byte_products
 from .cpu_sets import Portable
 from .cpu_vectors import largest, next_item, prefetch

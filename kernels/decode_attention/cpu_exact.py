@@ -9,7 +9,8 @@ import torch
 from numba import types
 from numba.extending import overload
 
-from .cpu_loops import bare, fill
+from ..cpu_compile import bare
+from .cpu_loops import fill
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}

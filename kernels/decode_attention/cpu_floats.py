@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cpu_loops import bare, fill, half, table_code
+from ..cpu_compile import bare
+from .cpu_loops import fill, half, table_code
 
 # Indices that are sums are cast to unsigned: numba wraps negative ones around, and a loop with that test is no vector
 # loop.

@@ -1,59 +1,20 @@
-"""What all compiled loops of cpu.py need: how numba compiles them, exponentials, numbers and norms of a record.
+"""What all compiled loops of cpu.py need: exponentials, numbers and norms of a record.
 
 A record is a row of bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-from zlib import crc32
-
 import numpy as np
-from numba import njit
 
+from ..cpu_compile import bare
 from .cpu_sizes import LOG_NORMS, NO_NORMS
 
-# everything of fast-math but the assumption that there are no infinities
-FAST = {"contract", "reassoc", "arcp", "nsz", "afn"}
-# "_nrt" is numba's name for counting references
-OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy", "_nrt": False}
 LOG2_E = np.float32(1.4426950408889634)
 # 2**f on [0, 1): Taylor's series about 1/2 in powers of (f - 1/2), relative error below 1e-7
 EXP2 = tuple(np.float32(2**0.5 * np.log(2) ** k / float(np.prod(range(1, k + 1)))) for k in range(8))
 # by the exponent's five bits, what the last bit of a half-precision number is worth
 HALF_STEPS = np.array([2.0 ** (max(exponent, 1) - 25) for exponent in range(32)], np.float32)
-
-
-def bare(function: Callable[..., object]) -> Callable[..., object]:
-    """numba's compilation without the interpreter lock, of functions that make no arrays.
-
-    They count no references to arrays: those counts cost more than the loops.
-    """
-    return njit(**OPTIONS)(function)
-
-
-def inlined(function: Callable[..., object]) -> Callable[..., object]:
-    """bare for what is called in one place, and becomes part of it before it is compiled.
-
-    Handing on arrays costs eight words each, and what is compiled apart is optimized again with its caller.
-    """
-    return njit(inline="always", **OPTIONS)(function)
-
-
-def kept(make: Callable[[int], Callable[..., object]]) -> Callable[..., object]:
-    """bare for what Python calls, kept on disk where a folder can be written.
-
-    numba looks for changes in one file and in what a function closes over: `make` is given a number that stands for
-    all the loops' files, and returns a function that reads it.
-    """
-    files = sorted(Path(__file__).parent.glob("cpu*.py"))
-    function = make(crc32(b"".join(file.read_bytes() for file in files)) | 1)
-    try:
-        return njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # numba found no folder for it
-        return bare(function)
 
 
 @bare

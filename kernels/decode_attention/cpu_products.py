@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..cpu_compile import bare, inlined
 from .cpu_ir import STEP
-from .cpu_loops import bare, fill, inlined
+from .cpu_loops import fill
 from .cpu_tables import minimum_steps, scales_of
 from .cpu_tiles import products_1, products_2, products_3, products_4, transpose
 from .cpu_vectors import fold_16, fold_32

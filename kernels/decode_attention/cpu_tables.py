@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..cpu_compile import bare, inlined
 from .cpu_ir import STEP
-from .cpu_loops import bare, fill, inlined, table_code
+from .cpu_loops import fill, table_code
 from .cpu_vectors import halves, scales
 
 LARGEST = np.float32(32767)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..composite import CompositeLayout, Layout
+from ..cpu_support import compiled_loops
 from ..key_bias import KeyBias
 from ..layout import BlockLayout
 from ..triton_support import chooses_triton, has_triton
@@ -20,7 +21,7 @@ def backends() -> dict[str, str]:
     torch_alone = "plain torch"
     compiled = f"compiled loops up to {cpu.MOST_ROWS} query rows a KV head, {torch_alone} beyond"
     return {
-        "cpu": compiled if cpu.compiled_loops() else torch_alone,
+        "cpu": compiled if compiled_loops() else torch_alone,
         "cuda": "Triton kernels" if has_triton() else torch_alone,
     }
 

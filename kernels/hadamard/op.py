@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..triton_support import chooses_triton
-from . import reference
+from . import cpu, reference
 
 
 def hadamard_transform(x: torch.Tensor, backend: str = "auto") -> torch.Tensor:
@@ -16,7 +16,8 @@ def hadamard_transform(x: torch.Tensor, backend: str = "auto") -> torch.Tensor:
 
     Args:
         x: floating point, [..., head_dim].
-        backend: "auto" takes the Triton kernel on CUDA, "triton" that or none, "reference" plain torch.
+        backend: "auto" takes the Triton kernel on CUDA and compiled loops on a CPU where they fit (cpu.fits),
+            "triton" the former or none, "reference" plain torch.
 
     Returns:
         Tensor of the same shape and dtype; 16-bit inputs are rotated in fp32 and rounded once.
@@ -33,6 +34,8 @@ def hadamard_transform(x: torch.Tensor, backend: str = "auto") -> torch.Tensor:
         from . import triton
 
         return triton.hadamard_transform(x)
+    if backend == "auto" and cpu.fits(x):
+        return cpu.hadamard_transform(x)
     return reference.hadamard_transform(x)
 
 

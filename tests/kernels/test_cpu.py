@@ -10,6 +10,7 @@ import torch
 
 from oscar_x.compressor import Compressor
 from oscar_x.config import PRESETS, OscarConfig, resolve_config
+from oscar_x.kernels import cpu_support
 from oscar_x.kernels.decode_attention import backends, biased, cpu, packed_attention
 from oscar_x.kernels.decode_attention.cpu_features import SETS, available_sets, best_set, instruction_set, reads
 from oscar_x.kernels.key_bias import KeyBias
@@ -229,14 +230,14 @@ def test_without_numba_the_reference_runs_and_says_so_once(monkeypatch, caplog) 
     layout, records, table, _ = make(PRESETS["balanced"])
     query, lengths = torch.randn(1, HEADS, 3, 64), torch.full((1, 5), 128)
     expected, _ = packed_attention(query, records, table, lengths, layout, 0.2, backend="reference")
-    cpu.compiled_loops.cache_clear()
-    monkeypatch.setattr(cpu, "find_spec", lambda name: None)
+    cpu_support.compiled_loops.cache_clear()
+    monkeypatch.setattr(cpu_support, "find_spec", lambda name: None)
     try:
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
                 output, _ = packed_attention(query, records, table, lengths, layout, 0.2)
     finally:
-        cpu.compiled_loops.cache_clear()
+        cpu_support.compiled_loops.cache_clear()
     assert torch.equal(output, expected)
     assert sum("numba is not installed" in record.message for record in caplog.records) == 1
 

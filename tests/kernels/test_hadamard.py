@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from oscar_x.kernels.hadamard import hadamard_matrix, hadamard_transform, power_of_two_factor
+from oscar_x.kernels.hadamard import cpu, hadamard_matrix, hadamard_transform, power_of_two_factor
 
 HEAD_DIMS = (64, 80, 96, 112, 128, 256)
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3, torch.float64: 1e-14}
@@ -42,6 +42,43 @@ def test_one_large_channel_is_spread_over_all() -> None:
     x = torch.zeros(128)
     x[7] = 8.0
     torch.testing.assert_close(hadamard_transform(x).abs(), torch.full((128,), 8 / 128**0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("head_dim", [1, 2, 12, 40, *HEAD_DIMS, 512])
+def test_compiled_loops_give_the_product(head_dim: int, dtype: torch.dtype, monkeypatch) -> None:
+    monkeypatch.setattr(cpu, "LEAST_ELEMENTS", 1)
+    monkeypatch.setattr(cpu, "ROWS", 2)
+    for x in (torch.randn(3, 7, head_dim).to(dtype), torch.randn(head_dim, 5).to(dtype).T, torch.randn(head_dim)):
+        assert cpu.fits(x)
+        got, expected = hadamard_transform(x), hadamard_transform(x.double())
+        assert got.dtype == x.dtype
+        assert got.shape == x.shape
+        assert (got - expected).norm() <= TOLERANCE[x.dtype] * x.norm()
+
+
+def test_any_number_of_threads_gives_the_same(monkeypatch) -> None:
+    x = torch.randn(100, 64)
+    expected = cpu.hadamard_transform(x)
+    for name in ("ROWS", "THREAD_ELEMENTS"):
+        monkeypatch.setattr(cpu, name, 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(cpu.hadamard_transform(x), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_gradients_and_fp64_are_left_to_the_reference() -> None:
+    x = torch.randn(256, 64, requires_grad=True)
+    assert not cpu.fits(x)
+    hadamard_transform(x).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, hadamard_transform(torch.ones_like(x)))
+    assert cpu.fits(x.detach())
+    assert not cpu.fits(x.detach().double())
+    assert not cpu.fits(x.detach()[:1])
 
 
 def test_bad_arguments_are_named() -> None:

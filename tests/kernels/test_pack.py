@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oscar_x.kernels.pack import pack_bits, packed_bytes, unpack_bits
-from oscar_x.kernels.pack.reference import pack_rows, unpack_rows
+from oscar_x.kernels.pack.reference import PLANES, pack_rows, plane_bytes, unpack_rows
 
 WIDTHS = (1, 2, 3, 4, 6, 8)
 
@@ -55,6 +55,20 @@ def test_rows_are_packed_as_the_last_axis_is(bits: int, rows: int, cols: int) ->
     odd = torch.empty(3, packed.shape[1], cols + 1, dtype=torch.uint8)[..., 1:]
     odd.copy_(packed)  # starts off a word boundary: unpacked byte by byte
     assert torch.equal(unpack_rows(odd, bits, rows), codes)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize(("rows", "cols"), [(128, 64), (80, 128), (12, 24), (7, 24), (5, 9), (1, 3)])
+def test_compiled_loops_pack_rows_alike(bits: int, rows: int, cols: int) -> None:
+    from oscar_x.kernels.pack.cpu_loops import pack_codes
+
+    codes = torch.randint(0, 2**bits, (rows, cols), dtype=torch.uint8)
+    low, high = (*PLANES[bits], 0)[:2]
+    low_length, high_length = plane_bytes(rows, low) * cols, plane_bytes(rows, high) * cols
+    out = torch.full((low_length + high_length + 1,), 255, dtype=torch.uint8)
+    pack_codes(codes.flatten().numpy(), rows * cols, low, low_length, high, high_length, out.numpy())
+    assert torch.equal(out[:-1].view(-1, cols), pack_rows(codes, bits))
+    assert out[-1] == 255
 
 
 def test_bad_arguments_are_named() -> None:
