@@ -39,8 +39,8 @@ def exact_states(keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor
     """keys, values [batch, heads, tokens, head_dim] of float32, bfloat16 or float16, as views."""
     batch, _, tokens, _ = keys.shape
     counts = np.full(batch, tokens) if lengths is None else lengths.numpy()
-    places = ((a, b, c) for a, b, c, _ in (keys.stride(), values.stride()))
-    return ExactStates(_flat(keys), _flat(values), KINDS[keys.dtype], *places, counts)
+    (a, b, c, _), (d, e, f, _) = keys.stride(), values.stride()
+    return ExactStates(_flat(keys), _flat(values), KINDS[keys.dtype], (a, b, c), (d, e, f), counts)
 
 
 def no_states(dtype: torch.dtype) -> ExactStates:
