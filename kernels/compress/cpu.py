@@ -72,8 +72,8 @@ def compress_blocks(
     Alignment gaps of the records become 0.
     """
     # here, as attention imports reference.py of this folder
+    from ..cpu_threads import run_together
     from ..decode_attention.cpu_sizes import sizes_of
-    from ..decode_attention.threads import run_together
     from .cpu_loops import compress_items
 
     blocks, heads = key_states.shape[:2]

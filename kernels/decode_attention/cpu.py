@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from ..cpu_support import compiled_loops, flat_records
+from ..cpu_threads import run_together
 from ..layout import BlockLayout
 from .cpu_features import best_set, instruction_set
 from .cpu_sizes import Sizes, sizes_of
 from .reference import Part
-from .threads import run_together
 
 # with more query rows than this, matrix products over dequantized chunks win (docs/performance.md)
 MOST_ROWS = 32

@@ -32,7 +32,7 @@ def fits(x: torch.Tensor) -> bool:
 def hadamard_transform(x: torch.Tensor) -> torch.Tensor:
     """What op.hadamard_transform says."""
     # here, as attention imports reference.py of this folder
-    from ..decode_attention.threads import run_together
+    from ..cpu_threads import run_together
     from .cpu_loops import rotate_rows
 
     out = torch.empty(x.shape, dtype=torch.float32)

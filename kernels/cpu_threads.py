@@ -71,7 +71,8 @@ def run_together(work: Work, calls: Calls, size: int = 0) -> None:
     """work(*call) for calls that share out the same items: some are not made where others can take every item.
 
     Args:
-        size: bytes that the items read, together: calls of about the same size and number are timed together.
+        size: bytes that the items read, together: calls of the same work, about the same size and number are timed
+            together.
 
     Raises:
         whatever a call raised.
@@ -79,7 +80,7 @@ def run_together(work: Work, calls: Calls, size: int = 0) -> None:
     if len(calls) == 1 or _forked.is_set():
         work(*calls[0])
         return
-    pace = _pace(len(calls), size.bit_length())
+    pace = _pace(work, len(calls), size.bit_length())
     together, start = pace.together(), perf_counter()
     if not together:
         work(*calls[0])
@@ -91,7 +92,7 @@ def run_together(work: Work, calls: Calls, size: int = 0) -> None:
 
 
 @lru_cache(maxsize=256)
-def _pace(threads: int, size: int) -> Pace:
+def _pace(work: Work, threads: int, size: int) -> Pace:
     return Pace()
 
 
@@ -138,4 +139,4 @@ def _in_pool(work: Work, calls: Calls) -> None:
 
 @lru_cache(maxsize=8)
 def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="oscar_x-attention")
+    return ThreadPoolExecutor(threads, thread_name_prefix="oscar_x")

@@ -11,8 +11,8 @@ from threading import Barrier, Thread
 
 import pytest
 
-from oscar_x.kernels.decode_attention import threads
-from oscar_x.kernels.decode_attention.threads import Pace, run_together
+from oscar_x.kernels import cpu_threads as threads
+from oscar_x.kernels.cpu_threads import Pace, run_together
 
 ITEMS = 40
 
