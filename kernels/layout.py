@@ -10,6 +10,9 @@ import torch
 
 from .pack import packed_bytes
 
+# token_norm="damped": a norm beyond NORM_KNEE means of its block is divided by the square of how far beyond, at most by
+# MOST_DAMPING. What few tokens of a block stand out by, attention tends to look for (docs/format.md)
+NORM_KNEE, MOST_DAMPING = 1.2, 2.0
 ALIGNMENT = 16  # bytes; every field starts on a multiple, so that it can be viewed as any dtype and loaded in one go
 
 
@@ -136,7 +139,7 @@ class BlockLayout:
     def head_fields(self) -> dict[str, Field]:
         # the largest magnitude of the block's keys and values: codes and fp16 scales are relative to it
         amplitude = [Field("amplitude", "scales", (2,), torch.float32)]
-        norms = self._norm_fields() if self.token_norm == "per_head" else []
+        norms = self._norm_fields() if self.token_norm in ("per_head", "damped") else []
         return _place([*self.keys.fields(), *self.values.fields(), *norms, *amplitude])
 
     def _norm_fields(self) -> list[Field]:

@@ -15,7 +15,7 @@ from .layout import BlockLayout
 logger = logging.getLogger(__name__)
 
 LEAST_CAPABILITY = (8, 0)  # tensor cores that multiply fp16 by 8 columns
-TOKEN_NORMS = ("none", "per_head", "shared")
+TOKEN_NORMS = ("none", "per_head", "shared", "damped")
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ SCALE_BITS = (16, 8, 6, 4, 3, 2)
 NORM_BITS = (16, 8)
 BACKENDS = ("auto", "triton", "reference")
 
-TokenNorm = Literal["per_head", "shared", "none"]
+TokenNorm = Literal["damped", "per_head", "shared", "none"]
 ValueGrouping = Literal["per_token", "per_channel"]
 KeyBiasRemedy = Literal["auto", "off"]
 Backend = Literal["auto", "triton", "reference"]
@@ -75,8 +75,9 @@ class OscarConfig:
         scale_bits: bits of each group's scale and of its minimum; below 16 they are themselves quantized
             between the extremes of their neighbourhood ("nested", docs/format.md).
         value_scale_rows: tokens that share one nested range of value scales.
-        token_norm: L2 norm divided out of each key token (paper, Omni-Token Scaling): one per KV head,
-            one "shared" by all heads (the paper's), or "none".
+        token_norm: L2 norm divided out of each key token (paper, Omni-Token Scaling): one per KV head
+            ("per_head"; "damped" divides tokens whose norm stands out in their block by less, docs/format.md), one
+            "shared" by all heads (the paper's), or "none".
         norm_bits: 16 (a ratio to the block's largest norm) or 8 (log scale between the block's extremes).
         rotate_keys, rotate_values: normalized Hadamard rotation over head_dim (paper, Canalized Rotation).
         sink_tokens: first tokens of a sequence, kept exact.
@@ -106,7 +107,7 @@ class OscarConfig:
     value_grouping: ValueGrouping = "per_token"
     scale_bits: int = 4
     value_scale_rows: int = 32
-    token_norm: TokenNorm = "per_head"
+    token_norm: TokenNorm = "damped"
     norm_bits: int = 8
     rotate_keys: bool = True
     rotate_values: bool = True
@@ -126,7 +127,7 @@ class OscarConfig:
         _check_choice("value_group_size", self.value_group_size, GROUP_SIZES)
         _check_choice("value_grouping", self.value_grouping, ("per_token", "per_channel"))
         _check_choice("scale_bits", self.scale_bits, SCALE_BITS)
-        _check_choice("token_norm", self.token_norm, ("per_head", "shared", "none"))
+        _check_choice("token_norm", self.token_norm, ("damped", "per_head", "shared", "none"))
         _check_choice("norm_bits", self.norm_bits, NORM_BITS)
         _check_choice("key_bias", self.key_bias, ("auto", "off"))
         _check_choice("backend", self.backend, BACKENDS)
@@ -225,7 +226,7 @@ class CalibrationDefaults:
     sink_tokens: tuple[int, ...] = (4,)
     head_ways: int = 2
     key_bias: tuple[KeyBiasRemedy, ...] = ("auto", "off")
-    token_norm: tuple[TokenNorm, ...] = ("per_head", "none")
+    token_norm: tuple[TokenNorm, ...] = ("damped", "none")
     sequences: int = 6
     prefix: int = 1024
     continuation: int = 128

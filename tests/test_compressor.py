@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from oscar_x.compressor import Compressor
 from oscar_x.config import PRESETS, OscarConfig, resolve_config
+from oscar_x.kernels.compress.reference import damped
 from oscar_x.kernels.hadamard import hadamard_transform
 
 BALANCED_BITS, MAX_BITS = 2.60, 2.32
@@ -37,7 +38,7 @@ def settings_strategy() -> st.SearchStrategy[OscarConfig]:
         value_group_size=group,
         value_grouping=st.sampled_from(("per_token", "per_channel")),
         scale_bits=st.sampled_from((16, 8)),
-        token_norm=st.sampled_from(("per_head", "shared", "none")),
+        token_norm=st.sampled_from(("damped", "per_head", "shared", "none")),
         norm_bits=st.sampled_from((16, 8)),
         rotate_keys=st.booleans(),
         rotate_values=st.booleans(),
@@ -73,6 +74,7 @@ def test_errors_stay_within_the_step(config: OscarConfig, head_dim: int, seed: i
         "none": torch.ones(1),
         "shared": keys.square().sum((1, 3), keepdim=True).sqrt(),
         "per_head": keys.norm(dim=-1, keepdim=True),
+        "damped": damped(keys.norm(dim=-1))[..., None],
     }[config.token_norm]
     unit = (keys / norms).transpose(-1, -2)
     bound = norms * step_bound(unit, config.key_group_size, config.key_bits, config.scale_bits, 1).transpose(-1, -2)
@@ -108,6 +110,45 @@ def test_token_scaling_takes_norm_imbalance_out() -> None:
         got, _ = compressor.decompress(compressor.compress(keys, keys))
         errors[token_norm] = ((got - keys).norm(dim=-1) / keys.norm(dim=-1)).mean().item()
     assert errors["per_head"] < 0.5 * errors["none"]
+
+
+def key_errors(keys: torch.Tensor, token_norm: str) -> torch.Tensor:
+    """Of every token, in units of its norm."""
+    compressor = Compressor(resolve_config(token_norm=token_norm), *keys.shape[1::2])
+    got, _ = compressor.decompress(compressor.compress(keys, keys))
+    return (got - keys).norm(dim=-1) / keys.norm(dim=-1)
+
+
+def test_damping_stores_tokens_that_stand_out_better() -> None:
+    # keys as a model has them whose few informative tokens are the long ones: a common part, norms that hardly differ
+    torch.manual_seed(0)
+    keys = torch.randn(8, 2, 1, 128) + 0.6 * torch.randn(8, 2, 128, 128)
+    rare = torch.zeros(128, dtype=torch.bool)
+    rare[5::24] = True
+    keys[:, :, rare] *= 1.7
+    plain, better = (key_errors(keys, token_norm) for token_norm in ("per_head", "damped"))
+    assert better[..., rare].mean() < 0.6 * plain[..., rare].mean()
+    assert better[..., ~rare].mean() < 1.2 * plain[..., ~rare].mean()
+
+
+def test_however_long_one_token_is_its_group_loses_at_most_the_damping() -> None:
+    torch.manual_seed(0)
+    keys = torch.randn(4, 2, 128, 64)
+    keys[:, :, 40] *= 1000
+    plain, bounded, off = (key_errors(keys, token_norm)[..., 32:48] for token_norm in ("per_head", "damped", "none"))
+    others = torch.arange(16) != 8
+    assert bounded[..., others].mean() < 2 * plain[..., others].mean()
+    assert off[..., others].mean() > 10 * plain[..., others].mean()
+
+
+def test_the_rule_of_damping() -> None:
+    norms = torch.ones(2, 128)
+    assert torch.equal(damped(norms), norms)
+    norms[:, 0] = torch.tensor([1.5, 50.0])
+    knee = 1.2 * norms.mean(-1)
+    torch.testing.assert_close(damped(norms)[:, 0], torch.stack([knee[0] ** 2 / 1.5, torch.tensor(25.0)]))
+    assert torch.equal(damped(norms)[:, 1:], norms[:, 1:])
+    assert torch.equal(damped(torch.zeros(3, 128)), torch.zeros(3, 128))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..hadamard.reference import hadamard_transform
-from ..layout import BlockLayout, MatrixLayout
+from ..layout import MOST_DAMPING, NORM_KNEE, BlockLayout, MatrixLayout
 from ..pack.reference import pack_bits, pack_rows, unpack_bits, unpack_rows
 from ..quantize import reference as quantize
 
@@ -43,7 +43,8 @@ def store_norms(keys: torch.Tensor, layout: BlockLayout, out: torch.Tensor) -> t
     squares = (keys / largest).square().sum(-1)
     if layout.token_norm == "shared":
         squares = squares.sum(1, keepdim=True)
-    norms = squares.sqrt() * largest[..., 0]
+    roots = squares.sqrt()
+    norms = (damped(roots) if layout.token_norm == "damped" else roots) * largest[..., 0]
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     codes, span = layout.view(out, "norm_codes"), layout.view(out, "norm_range")
     if layout.norm_bits == 16:
@@ -57,6 +58,17 @@ def store_norms(keys: torch.Tensor, layout: BlockLayout, out: torch.Tensor) -> t
     stored = load_norms(layout, out)
     # a norm that fp16 rounds to zero beside a huge one: the token is divided by its own norm and read back as zero
     return torch.where(stored > 0, stored, norms)
+
+
+def damped(norms: torch.Tensor) -> torch.Tensor:
+    """Norms [..., tokens] of a block with those that stand out drawn to the others.
+
+    An element's error is in proportion to what its token was divided by. Divided by less, a token that stands out is
+    stored better, at the cost of the groups that its elements then widen.
+    """
+    knee = NORM_KNEE * norms.mean(-1, keepdim=True)
+    beyond = norms / torch.where(knee > 0, knee, torch.ones_like(knee))
+    return norms / beyond.square().clamp(1, MOST_DAMPING)
 
 
 def load_norms(layout: BlockLayout, records: torch.Tensor) -> torch.Tensor:

@@ -9,12 +9,13 @@ import triton.language as tl
 from ..decode_attention.triton_record import read_norms
 from ..decode_attention.triton_sizes import Tiles, refusal, tiles_of
 from ..hadamard.triton import rotate_rows
-from ..layout import BlockLayout
+from ..layout import MOST_DAMPING, NORM_KNEE, BlockLayout
 from ..triton_support import layout_numbers, layout_of
 from .finite import check_finite
 from .triton_store import nearest, store_matrix
 
 NORM_LEVELS = tl.constexpr(255.0)
+KNEE, DAMPING = tl.constexpr(NORM_KNEE), tl.constexpr(MOST_DAMPING)
 LEAST_NORMAL = tl.constexpr(2.0**-126)
 
 
@@ -29,7 +30,12 @@ def load_tokens(states, token_stride, R: tl.constexpr):
 @triton.jit
 def store_norms(base, largest, squares, R: tl.constexpr):
     """Stores token norms [block_size]: the roots of sums of squares in units of `largest`."""
-    norms = tl.sqrt(squares) * largest
+    norms = tl.sqrt(squares)
+    if R.norms_damped:
+        knee = KNEE * tl.sum(norms, axis=0) / R.block_size
+        beyond = norms / tl.where(knee > 0, knee, 1.0)
+        norms = norms / tl.minimum(tl.maximum(beyond * beyond, 1.0), DAMPING)
+    norms *= largest
     norms = tl.where(norms > 0, norms, 1.0)
     span = (base + R.norm_range_at).to(tl.pointer_type(tl.float32))
     token = tl.arange(0, R.block_size)

@@ -43,6 +43,7 @@ class Sizes(NamedTuple):
     amplitude_at: int
     norms: int
     norms_shared: bool
+    norms_damped: bool
     norm_codes_at: int
     norm_range_at: int
     rotates_keys: bool
@@ -65,6 +66,7 @@ def sizes_of(layout: BlockLayout) -> Sizes:
         amplitude_at=layout.head_fields["amplitude"].offset,
         norms=(HALF_NORMS if layout.norm_bits == 16 else LOG_NORMS) if with_norms else NO_NORMS,
         norms_shared=layout.token_norm == "shared",
+        norms_damped=layout.token_norm == "damped",
         norm_codes_at=fields["norm_codes"].offset if with_norms else 0,
         norm_range_at=fields["norm_range"].offset if with_norms else 0,
         rotates_keys=layout.rotate_keys,

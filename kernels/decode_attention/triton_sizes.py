@@ -56,6 +56,7 @@ class RecordTiles(NamedTuple):
     amplitude_at: int
     norms: int
     norms_shared: bool
+    norms_damped: bool
     norm_codes_at: int
     norm_range_at: int
     rotation: int

@@ -68,7 +68,7 @@ def test_a_bad_token_in_the_window_can_be_cropped_away(harness, states):
 
 
 @pytest.mark.parametrize("attention", ["oscar", "sdpa"])
-@pytest.mark.parametrize("token_norm", ["none", "shared", "per_head"])
+@pytest.mark.parametrize("token_norm", ["none", "shared", "per_head", "damped"])
 @pytest.mark.parametrize("kind", ["zeros", "denormal", "huge", "one huge token", "mixed"])
 def test_extreme_but_finite(harness, states, attention, token_norm, kind):
     cache = harness.new_cache(replace(harness.SMALL, token_norm=token_norm), attention=attention)

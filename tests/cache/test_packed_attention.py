@@ -77,7 +77,7 @@ def test_scales(harness, scale_bits, value_grouping):
     check(harness, replace(BASE, scale_bits=scale_bits, value_grouping=value_grouping), tokens=200, steps=1)
 
 
-@pytest.mark.parametrize("token_norm", ["none", "shared", "per_head"])
+@pytest.mark.parametrize("token_norm", ["none", "shared", "per_head", "damped"])
 @pytest.mark.parametrize("norm_bits", [8, 16])
 def test_norms(harness, token_norm, norm_bits):
     check(harness, replace(BASE, token_norm=token_norm, norm_bits=norm_bits), heads=3)

@@ -112,7 +112,7 @@ def test_treatments_of_keys():
         "off",
     ]
     assert FEW.treatments(OscarConfig(), False) == [
-        {"key_bias": "auto", "token_norm": "per_head"},
+        {"key_bias": "auto", "token_norm": "damped"},
         {"key_bias": "auto", "token_norm": "none"},
     ]
     assert {way["token_norm"] for way in FEW.treatments(PRESETS["paper"], True)} == {"shared"}

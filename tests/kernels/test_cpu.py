@@ -92,6 +92,7 @@ def test_query_dtypes(dtype: torch.dtype, preset: str) -> None:
         {"value_grouping": "per_channel"},
         {"value_grouping": "per_channel", "value_bits": 3, "scale_bits": 16},
         {"token_norm": "none"},
+        {"token_norm": "per_head"},
         {"token_norm": "shared", "norm_bits": 8},
         {"norm_bits": 16},
         {"rotate_keys": False},
