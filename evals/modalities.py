@@ -44,6 +44,7 @@ SETTINGS: dict[str, OscarConfig] = {
     "values per channel": PER_CHANNEL,
     "split, values per channel": replace(SPLIT, value_grouping="per_channel"),
     "no rotation": replace(BALANCED, rotate_keys=False, rotate_values=False),
+    "norms not damped": replace(BALANCED, token_norm="per_head"),
     "no token scaling": replace(BALANCED, token_norm="none"),
     "split, no token scaling": replace(SPLIT, token_norm="none"),
     "no exact token": replace(BALANCED, sink_tokens=0),
