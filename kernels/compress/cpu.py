@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..decode_attention.cpu_sizes import Sizes
     from .cpu_states import States
 
-TOKEN_NORMS = ("none", "per_head", "shared")
+TOKEN_NORMS = ("none", "per_head", "shared", "damped")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LANES = 16  # rows and columns of scratch are multiples, so that vectors need no tails
 # elements of keys that pay for waking another thread

@@ -13,11 +13,13 @@ from ..decode_attention.cpu_loops import fill
 from ..decode_attention.cpu_sizes import LOG_NORMS, NO_NORMS
 from ..decode_attention.cpu_vectors import next_item
 from ..hadamard.cpu_loops import rotate_row
+from ..layout import MOST_DAMPING, NORM_KNEE
 from ..pack.cpu_loops import pack_codes
 from .cpu_states import load_row, spread, sum_of_squares, transpose
 from .cpu_tables import group_ranges, nearest, to_half, write_table
 
 NORM_LEVELS = np.float32(255)
+KNEE, DAMPING = np.float32(NORM_KNEE), np.float32(MOST_DAMPING)
 
 
 @strict
@@ -31,13 +33,29 @@ def load_head(states, at, sizes, rotates, s):
 
 
 @strict
+def damp(norms):
+    """reference.damped in place."""
+    total = 0.0
+    for t in range(norms.shape[0]):
+        total += norms[t]
+    knee = KNEE * np.float32(total / norms.shape[0])
+    divisor = knee if knee > 0 else np.float32(1)
+    for t in range(norms.shape[0]):
+        beyond = norms[t] / divisor
+        norms[t] /= min(max(beyond * beyond, np.float32(1)), DAMPING)
+
+
+@strict
 def store_norms(row8, row16, row32, head, sizes, s):
     """s.norms from s.squares, both [block_size]: to the record, and as they will be read."""
     base = 0 if sizes.norms_shared else head
     norms, size = s.norms, sizes.block_size
     for t in range(size):
-        norm = np.float32(np.sqrt(s.squares[t]))
-        norms[t] = norm if norm > 0 else np.float32(1)
+        norms[t] = np.float32(np.sqrt(s.squares[t]))
+    if sizes.norms_damped:
+        damp(norms)
+    for t in range(size):
+        norms[t] = norms[t] if norms[t] > 0 else np.float32(1)
     span = row32[(base + sizes.norm_range_at) // 4 :]
     if sizes.norms == LOG_NORMS:
         codes, logs = row8[base + sizes.norm_codes_at :], s.logs

@@ -124,6 +124,7 @@ def test_presets(preset: str, head_dim: int, dtype: torch.dtype) -> None:
     "changes",
     [
         {"value_grouping": "per_channel"},
+        {"token_norm": "per_head"},
         {"token_norm": "shared", "norm_bits": 8},
         {"token_norm": "shared", "norm_bits": 16},
         {"norm_bits": 16},
@@ -189,7 +190,7 @@ def test_heads_stored_in_several_ways() -> None:
     assert torch.equal(*both(layout, *states(layout)))
 
 
-@pytest.mark.parametrize("token_norm", ["per_head", "shared"])
+@pytest.mark.parametrize("token_norm", ["damped", "per_head", "shared"])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_any_number_of_threads_gives_the_same(token_norm: str, threads: int, monkeypatch) -> None:
     layout = block_layout(resolve_config(token_norm=token_norm, **SMALL), 2, 64)
