@@ -62,8 +62,9 @@ def packed_attention(
         instructions: a name of cpu_features.SETS; what best_set chooses when missing.
         exact: keys, values and lengths of exact tokens that joins() takes.
     """
-    from .cpu_blocks import attend_blocks, join_shares
+    from .cpu_blocks import attend_blocks
     from .cpu_exact import exact_states, no_states
+    from .cpu_join import join_shares
     from .cpu_scratch import borrowed
 
     plan, (batch, blocks) = _plan(layout, query.dtype, instructions), table.shape
