@@ -27,7 +27,7 @@ class Candidates:
         head_ways: the most ways in which a layer's KV heads may be stored, 1 or 2. Where token norms are shared by the
             heads it is always 1.
         key_bias: what may be done about a large key-projection bias, in layers that have one: "auto", "off".
-        token_norm: of keys: "per_head", "none". Where the settings share norms among heads they stay so.
+        token_norm: of keys: "damped", "per_head", "none". Where the settings share norms among heads they stay so.
     """
 
     bits: tuple[int, ...] = CALIBRATION.bits
