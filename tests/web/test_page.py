@@ -134,7 +134,7 @@ def test_a_browser_asks_and_shows_both_answers(address, monkeypatch, tmp_path):
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path}")
     page = f"{address}/#example={quote(question)}"
     shown = subprocess.run(
-        [str(BROWSER), *options, "--virtual-time-budget=60000", "--dump-dom", page],
+        [str(BROWSER), *options, "--virtual-time-budget=240000", "--dump-dom", page],
         capture_output=True,
         text=True,
         timeout=240,
