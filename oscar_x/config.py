@@ -210,8 +210,8 @@ class CalibrationDefaults:
     """What calibrate() tries for each layer, and how much it reads.
 
     Attributes:
-        bits, group_sizes, value_groupings, scale_bits, sink_tokens, key_bias, token_norm: fields of OscarConfig to
-            choose from.
+        bits, group_sizes, value_groupings, scale_bits, sink_tokens, modality_split, modality_split_run, key_bias,
+            token_norm: fields of OscarConfig to choose from.
         head_ways: the most ways in which a layer's KV heads may be stored.
         sequences: cut from each text.
         prefix, continuation: tokens of a sequence that are compressed, and that read them.
@@ -224,6 +224,8 @@ class CalibrationDefaults:
     scale_bits: tuple[int, ...] = (2, 3, 4, 6)
     # fewer look good to the estimate, which is of small errors, and are not (docs/calibration.md)
     sink_tokens: tuple[int, ...] = (4,)
+    modality_split: tuple[float | None, ...] = (None, 1.25)
+    modality_split_run: tuple[int, ...] = (16, 64)
     head_ways: int = 2
     key_bias: tuple[KeyBiasRemedy, ...] = ("auto", "off")
     token_norm: tuple[TokenNorm, ...] = ("damped", "none")

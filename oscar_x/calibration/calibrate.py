@@ -114,6 +114,7 @@ class Calibration:
         self.before = measure(model, measured, model.settings, model.key_biases, tokens)
         options = all_options(
             chosen_from,
+            measured,
             model.config,
             candidates or Candidates(),
             model.key_biases,

@@ -10,6 +10,7 @@ from ..config import CALIBRATION, OscarConfig
 
 KEY_FIELDS = ("key_bits", "key_group_size")
 VALUE_FIELDS = ("value_bits", "value_group_size", "value_grouping")
+SPLIT_FIELDS = ("modality_split", "modality_split_run")
 
 Way = dict[str, Any]
 
@@ -24,6 +25,9 @@ class Candidates:
         value_groupings: "per_token", "per_channel".
         scale_bits: of scales and minimums, keys' and values' alike.
         sink_tokens: exact tokens at the start.
+        modality_split: ratios of norms from which on blocks end where modalities meet, None for no such end; decided
+            for data with several modalities, else it stays as it is.
+        modality_split_run: tokens of one modality in a row that are worth blocks of their own.
         head_ways: the most ways in which a layer's KV heads may be stored, 1 or 2. Where token norms are shared by the
             heads it is always 1.
         key_bias: what may be done about a large key-projection bias, in layers that have one: "auto", "off".
@@ -35,6 +39,8 @@ class Candidates:
     value_groupings: tuple[str, ...] = CALIBRATION.value_groupings
     scale_bits: tuple[int, ...] = CALIBRATION.scale_bits
     sink_tokens: tuple[int, ...] = CALIBRATION.sink_tokens
+    modality_split: tuple[float | None, ...] = CALIBRATION.modality_split
+    modality_split_run: tuple[int, ...] = CALIBRATION.modality_split_run
     head_ways: int = CALIBRATION.head_ways
     key_bias: tuple[str, ...] = field(default=CALIBRATION.key_bias)
     token_norm: tuple[str, ...] = field(default=CALIBRATION.token_norm)
@@ -48,6 +54,20 @@ class Candidates:
         remedies = self.key_bias if biased else (base.key_bias,)  # without a bias there is nothing to decide
         norms = (base.token_norm,) if base.token_norm == "shared" else self.token_norm
         return [{"key_bias": remedy, "token_norm": norm} for remedy, norm in product(remedies, norms)]
+
+    def bounds(self, base: OscarConfig, several: bool) -> list[Way]:
+        """Which tokens stay exact and where blocks end.
+
+        Args:
+            several: whether there are several modalities.
+        """
+        ends: list[Way] = [{name: getattr(base, name) for name in SPLIT_FIELDS}]
+        if several:
+            pairs = product(self.modality_split, self.modality_split_run)
+            # without a split the length of runs decides nothing
+            told = dict.fromkeys((ratio, base.modality_split_run if ratio is None else run) for ratio, run in pairs)
+            ends = [dict(zip(SPLIT_FIELDS, pair, strict=True)) for pair in told]
+        return [{"sink_tokens": count, **end} for count, end in product(self.sink_tokens, ends)]
 
     def keys(self, base: OscarConfig) -> list[Way]:
         """Ways to store keys in blocks of base's size."""

@@ -10,17 +10,41 @@ from torch import Tensor
 
 from ..cache.layer import OscarLayer
 from ..cache.reading import materialize
+from ..cache.shared import Shared
 from ..config import OscarConfig
 from ..key_bias import KeyBias
+from ..modality import ModalityStream
 from .recording import Attention
 
 
-def stored(keys: Tensor, values: Tensor, settings: OscarConfig, bias: KeyBias | None = None) -> tuple[Tensor, Tensor]:
-    """Prefix states [1, num_key_value_heads, prefix, head_dim] as a cache of these settings gives them back, fp32."""
-    layer = OscarLayer(replace(settings, residual_length=0), bias)
+def packed_layer(
+    keys: Tensor,
+    values: Tensor,
+    settings: OscarConfig,
+    bias: KeyBias | None = None,
+    stream: ModalityStream | None = None,
+) -> OscarLayer:
+    """A layer of these settings that holds a prefix, all of it packed.
+
+    Args:
+        keys, values: [1, num_key_value_heads, prefix, head_dim].
+        stream: what the prefix's tokens are.
+    """
+    layer = OscarLayer(replace(settings, residual_length=0), bias, shared=Shared(stream=stream))
     layer.update(keys, values)
     layer.flush()
-    return materialize(layer, torch.float32)
+    return layer
+
+
+def stored(
+    keys: Tensor,
+    values: Tensor,
+    settings: OscarConfig,
+    bias: KeyBias | None = None,
+    stream: ModalityStream | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Keys and values of packed_layer() as it gives them back, fp32."""
+    return materialize(packed_layer(keys, values, settings, bias, stream), torch.float32)
 
 
 def attention_output(seen: Attention, keys: Tensor, values: Tensor) -> Tensor:

@@ -23,10 +23,14 @@ Heads = tuple[int, ...]
 Pick = tuple[tuple[Heads, int], ...]
 
 
-def bits_per_element(settings: OscarConfig, heads: int, head_dim: int, tokens: int) -> float:
-    """Bits of an element of a layer that holds this many tokens, those kept exact at the start counted as 16."""
+def bits_per_element(settings: OscarConfig, heads: int, head_dim: int, tokens: int, padding: float = 1.0) -> float:
+    """Bits of an element of a layer that holds this many tokens, those kept exact at the start counted as 16.
+
+    Args:
+        padding: how many times the bytes of packed tokens their blocks take.
+    """
     exact = min(settings.sink_tokens, tokens)
-    packed = block_layout(settings, heads, head_dim).bits_per_element if settings.compresses else 16.0
+    packed = padding * block_layout(settings, heads, head_dim).bits_per_element if settings.compresses else 16.0
     return _with_exact(packed, exact, tokens)
 
 
@@ -63,25 +67,25 @@ def layer_options(
     sizes = _sizes(_Key(space), heads, head_dim)
     splits = list(_splits(costs)) if ways == 2 and space.base.token_norm != "shared" else []
     options = []
-    for treatment, sinks in product(range(len(space.treatments)), range(len(space.sinks))):
-        table = _Table(costs, treatment, sinks, sizes[treatment])
+    for treatment, bound in product(range(len(space.treatments)), range(len(space.bounds))):
+        table = _Table(costs, treatment, bound, sizes[treatment])
         fronts = [table.front(tuple(range(heads)))]
         fronts += [_joined(table.front(few), table.front(rest)) for few, rest in splits]
-        exact = min(space.sinks[sinks], tokens)
+        exact = min(space.bounds[bound]["sink_tokens"], tokens)
         for front in fronts:
             for bits, cost, pick in zip(front.bits, front.costs, front.picks, strict=True):
-                settings = _settings(space, treatment, sinks, pick, costs.values.shape[1])
+                settings = _settings(space, treatment, bound, pick, costs.values.shape[1])
                 options.append(Option(settings, _with_exact(float(bits), exact, tokens) * share, float(cost)))
     return options
 
 
 class _Table:
-    """Costs of a layer with one treatment and one number of exact tokens, for any set of its heads."""
+    """Costs of a layer with one treatment and one way to bound what is packed, for any set of its heads."""
 
-    def __init__(self, costs: LayerCosts, treatment: int, sinks: int, sizes: np.ndarray) -> None:
-        self.keys = costs.keys[treatment] * costs.sinks[sinks, 0]
-        self.values = costs.values * costs.sinks[sinks, 1]
-        self.sizes = sizes
+    def __init__(self, costs: LayerCosts, treatment: int, bound: int, sizes: np.ndarray) -> None:
+        self.keys = costs.keys[treatment] * costs.bounds[bound, 0]
+        self.values = costs.values * costs.bounds[bound, 1]
+        self.sizes = sizes * costs.padding[bound]
         # errors of heads add up or cancel: what all together cost, over the sum of what each costs alone
         self.together = [_together(table) for table in (costs.keys[treatment], costs.values)]
 
@@ -131,12 +135,12 @@ def _splits(costs: LayerCosts) -> Iterator[tuple[Heads, Heads]]:
         yield tuple(sorted(order[:count])), tuple(sorted(order[count:]))
 
 
-def _settings(space: Space, treatment: int, sinks: int, pick: Pick, values: int) -> OscarConfig:
+def _settings(space: Space, treatment: int, bound: int, pick: Pick, values: int) -> OscarConfig:
     """What was picked as settings of the layer: the way of most heads is the layer's, the other a head group's."""
     ways = []
     for heads, at in pick:
         scale, key, value = np.unravel_index(at, (len(space.scales), len(space.keys), values))
-        ways.append((heads, space.settings(treatment, int(scale), int(key), int(value), sinks)))
+        ways.append((heads, space.settings(treatment, int(scale), int(key), int(value), bound)))
     ways.sort(key=lambda way: (-len(way[0]), way[0]))
     groups = []
     for heads, way in ways[1:]:
@@ -172,21 +176,29 @@ def _sizes(key: _Key, heads: int, head_dim: int) -> np.ndarray:
 
 def all_options(
     recordings: Sequence[Recording],
+    measured: Sequence[Recording],
     base: OscarConfig,
     candidates: Candidates,
     biases: Mapping[int, KeyBias],
     tokens: int,
     progress: Callable[[int, int], None],
 ) -> dict[int, list[Option]]:
-    """The options of every compressed layer, by layer number; tokens: at which bits are counted."""
+    """The options of every compressed layer, by layer number.
+
+    Args:
+        recordings: that costs are estimated from.
+        measured: that what is chosen will be measured on; they say how many bytes blocks take which end early.
+        tokens: at which bits are counted.
+    """
     layers = sorted(recordings[0].attention)
     elements = {layer: recordings[0].states[layer][0][0, :, 0].numel() for layer in layers}
     total, found = sum(elements.values()), {}
+    several = any(len(recording.stream.counts()[0]) > 1 for recording in (*recordings, *measured))
     for done, layer in enumerate(layers):
         progress(done, len(layers))
         heads, head_dim = recordings[0].states[layer][0].shape[1::2]
-        space = space_of(base, candidates, head_dim, biases.get(layer))
-        costs = layer_costs(recordings, layer, space, biases.get(layer))
+        space = space_of(base, candidates, head_dim, biases.get(layer), several)
+        costs = layer_costs(recordings, layer, space, biases.get(layer), measured)
         share = elements[layer] / total
         found[layer] = layer_options(costs, space, (heads, head_dim, tokens), share, candidates.head_ways)
     return found

@@ -143,4 +143,7 @@ def _table(model: OscarModel, profile: Profile) -> Table:
                 f"{own.scale_bits} bits",
                 f"{block_layout(own, len(heads), plan.head_dim).bits_per_element:.2f}",
             )
+    split = [str(index) for index, own in profile.settings.layers.items() if own.modality_split is not None]
+    if split:
+        table.caption = f"blocks end where modalities meet in layers {', '.join(split)}"
     return table

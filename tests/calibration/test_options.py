@@ -30,28 +30,31 @@ def made_up(space, seed=0, heads=HEADS, weights=(1.0, 1.0)):
 
     keys = table(len(space.treatments), len(space.scales), ways=space.keys)
     values = table(len(space.scales), ways=space.values)
-    sinks = dice.uniform(0.3, 1, (len(space.sinks), 2, 1)) * np.ones(1 + heads)
-    return LayerCosts(keys, values, sinks)
+    bounds = dice.uniform(0.3, 1, (len(space.bounds), 2, 1)) * np.ones(1 + heads)
+    padding = np.array([1.0 if bound["modality_split"] is None else 1.25 for bound in space.bounds])
+    return LayerCosts(keys, values, bounds, padding)
 
 
 def every_choice(costs, space):
     """Bits and cost of all that two heads can be stored as."""
     ways = list(product(range(len(space.scales)), range(len(space.keys)), range(len(space.values))))
-    for treatment, (at, sinks) in product(range(len(space.treatments)), enumerate(space.sinks)):
-        sizes = {way: bits_per_element(space.settings(treatment, *way, at), 1, HEAD_DIM, TOKENS) for way in ways}
+    for treatment, (at, bound) in product(range(len(space.treatments)), enumerate(space.bounds)):
+        taken = (1, HEAD_DIM, TOKENS, costs.padding[at])
+        sizes = {way: bits_per_element(space.settings(treatment, *way, at), *taken) for way in ways}
         for pair in product(ways, repeat=HEADS):
             bits = cost = 0.0
             for head, (scale, key, value) in enumerate(pair):
                 bits += sizes[scale, key, value] / HEADS
-                cost += costs.keys[treatment, scale, key, 1 + head] * costs.sinks[at, 0, 0]
-                cost += costs.values[scale, value, 1 + head] * costs.sinks[at, 1, 0]
-            assert space.settings(treatment, *pair[0], at).sink_tokens == sinks
+                cost += costs.keys[treatment, scale, key, 1 + head] * costs.bounds[at, 0, 0]
+                cost += costs.values[scale, value, 1 + head] * costs.bounds[at, 1, 0]
+            assert space.settings(treatment, *pair[0], at).sink_tokens == bound["sink_tokens"]
             yield bits, cost
 
 
+@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_that_beats_an_option_is_missed(seed):
-    space = space_of(OscarConfig(), FEW, HEAD_DIM, None)
+def test_nothing_that_beats_an_option_is_missed(seed, several):
+    space = space_of(OscarConfig(), FEW, HEAD_DIM, None, several)
     costs = made_up(space, seed)
     options, choices = layer_options(costs, space, SHAPE, 1.0, 2), list(every_choice(costs, space))
     for budget in (2.5, 2.7, 3.0, 3.5, 4.0):
@@ -83,6 +86,29 @@ def test_one_way_a_layer_on_request_and_where_norms_are_shared():
         assert len(options) > 3
     with pytest.raises(ValueError, match="head_ways=3 is not allowed; use 1 or 2"):
         Candidates(head_ways=3)
+
+
+def test_blocks_end_where_modalities_meet_when_that_is_worth_its_bytes():
+    """A split that takes a tenth of the cost and a quarter more bytes: not with little to spend, but with much."""
+    space = space_of(OscarConfig(), replace(FEW, sink_tokens=(4,)), HEAD_DIM, None, several=True)
+    assert [tuple(bound.values()) for bound in space.bounds] == [(4, None, 64), (4, 1.25, 16), (4, 1.25, 64)]
+    costs = made_up(space)
+    costs.bounds[:] = np.array([1, 0.1, 1])[:, None, None]
+    options = layer_options(costs, space, SHAPE, 1.0, 2)
+    least = min(options, key=lambda option: option.bits)
+    best = min(options, key=lambda option: option.cost)
+    assert (least.settings.modality_split, best.settings.modality_split) == (None, 1.25)
+    assert best.settings.modality_split_run == 16
+    taken = 4 / TOKENS * 16 + (1 - 4 / TOKENS) * 1.25 * bits_per_element(
+        replace(best.settings, sink_tokens=0), HEADS, HEAD_DIM, TOKENS
+    )
+    assert best.bits == pytest.approx(taken)
+
+
+def test_data_of_one_modality_leave_the_split_as_it_is():
+    base = OscarConfig(modality_split=3.0, modality_split_run=8)
+    kept = {"modality_split": 3.0, "modality_split_run": 8}
+    assert replace(FEW, sink_tokens=(2,)).bounds(base, several=False) == [{"sink_tokens": 2, **kept}]
 
 
 def test_groups_that_do_not_fit_are_passed_over():
