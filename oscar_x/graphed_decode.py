@@ -10,6 +10,7 @@ from .cache.layer import OscarLayer
 from .cache.static import StaticNumbers, static_layers
 from .cache.tables import upload
 
+ROOM = 1024  # tokens to make room for at a time: more than that costs another capture
 WARM_UPS = 2  # passes before a capture: kernels are compiled and libraries make their workspaces
 
 
@@ -30,10 +31,12 @@ class GraphedDecode:
     """
 
     def __init__(
-        self, model: PreTrainedModel, cache: OscarCache, *, tokens: int = 1024, capture: bool | None = None
+        self, model: PreTrainedModel, cache: OscarCache, *, tokens: int = ROOM, capture: bool | None = None
     ) -> None:
         self.model, self.cache, self.room = model, cache, tokens
-        self.layers = _packed_layers(model, cache)
+        self.layers = packed_layers(model, cache)
+        if not all(layer.is_initialized for layer in self.layers):
+            raise ValueError("cache holds no prompt yet")
         self.captures = 0
         device = self.layers[0].device
         self.captured = device.type == "cuda" if capture is None else capture
@@ -150,18 +153,20 @@ class GraphedDecode:
         self._counts = [[count + 1 for count in counts] for counts in self._counts]
 
 
-def _packed_layers(model: PreTrainedModel, cache: OscarCache) -> list[OscarLayer]:
-    if model.config.get_text_config(decoder=True)._attn_implementation != "oscar":
-        raise ValueError("model must have attention 'oscar', as oscar_x.load() sets it")
+def packed_layers(model: PreTrainedModel, cache: OscarCache) -> list[OscarLayer]:
+    """The layers that steps of fixed shapes read: all of the cache's.
+
+    Raises:
+        ValueError: another attention than "oscar", or layers that are not compressed or not in place.
+    """
     others = [index for index, layer in enumerate(cache.layers) if not isinstance(layer, OscarLayer)]
     if others:
         raise ValueError(f"cache has layers that are not compressed, {others}; they grow by allocating")
-    layers = cache.packed_layers
-    if not all(layer.is_initialized for layer in layers):
-        raise ValueError("cache holds no prompt yet")
+    if model.config.get_text_config(decoder=True)._attn_implementation != "oscar":
+        raise ValueError("model must have attention 'oscar', as oscar_x.load() sets it")
     if cache.offloads:
         raise ValueError("cache keeps layers on the CPU; a captured step needs them in place")
-    return layers
+    return cache.packed_layers
 
 
 def _addresses(layers: list[OscarLayer], numbers: list[StaticNumbers]) -> tuple[int, ...]:

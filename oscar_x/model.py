@@ -13,6 +13,7 @@ from .adapters.base import Adapter
 from .cache import OscarCache
 from .cache_settings import CacheSettings, Settings
 from .generation import complete
+from .graphed_generation import graphed_arguments
 from .key_bias import KeyBias
 from .key_bias_detect import detect_key_biases
 from .media import MediaLimits, parse_parts
@@ -88,12 +89,20 @@ class OscarModel:
             )
         return self._last_cache.memory()
 
-    def generate(self, inputs: str | Sequence[str] | Tensor | Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
+    def generate(
+        self,
+        inputs: str | Sequence[str] | Tensor | Mapping[str, Any] | None = None,
+        *,
+        graphed: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """transformers' generate() from a compressed cache.
 
         Args:
             inputs: one text, several (padded on the left to a batch), token ids [batch, length], a mapping of tensors
                 as a tokenizer returns it, or None where the tensors are keywords (``input_ids=...``).
+            graphed: decode in steps of fixed shapes, on CUDA replayed as graphs (GraphedDecode); greedy decoding and
+                sampling only, and every layer must be compressed.
             kwargs: passed on. Without ``past_key_values`` a new cache is made; give one to continue from it.
 
         Returns:
@@ -101,9 +110,11 @@ class OscarModel:
             ``model.processor.batch_decode``.
 
         Raises:
-            ValueError: no text, or a text without tokens.
+            ValueError: no text, a text without tokens, or what ``graphed`` does not go with.
             TypeError: inputs of another kind.
         """
+        if graphed:
+            kwargs = graphed_arguments(self.generator, kwargs)
         self._last_cache = None  # frees the previous cache before the next one grows
         arguments = complete(self, self._encode(inputs), kwargs)
         self._last_cache = arguments.get("past_key_values")

@@ -41,6 +41,9 @@ class TestWaits:
         (layers,) = waits["layers"]
         assert waits[step] == [["_local_scalar_dense"] * int(layers[0])]
 
+    def test_one_to_choose_tokens_and_see_whether_rows_ended(self, waits) -> None:
+        assert waits["chosen"] == [["_local_scalar_dense"]]
+
     def test_one_for_a_mask_of_ones(self, waits) -> None:
         assert waits["mask, steady"] == [["_local_scalar_dense"]]
 

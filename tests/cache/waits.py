@@ -14,11 +14,22 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.generation import EosTokenCriteria
 
 from oscar_x import OscarConfig, graphed_decode
 from oscar_x.attention import register
 from oscar_x.cache import OscarCache, tables
 from oscar_x.graphed_decode import GraphedDecode
+from oscar_x.graphed_generation import _Text
 from oscar_x.kernels import triton_support
 
 DEVICE = "elsewhere"
@@ -116,6 +127,18 @@ def static(model: Any, waits: Waits) -> None:
         report(f"static, {'packing' if cache.layers[0].packed_tokens > packed else 'steady'}", waits)
 
 
+def chosen(waits: Waits) -> None:
+    """A row's next token, chosen as by generate(graphed=True) with usual settings."""
+    ends, settings = torch.full((1,), 2, device=DEVICE), GenerationConfig(do_sample=True)
+    settings._pad_token_tensor = torch.full((), 0, device=DEVICE)
+    processors = LogitsProcessorList([TemperatureLogitsWarper(0.7), TopKLogitsWarper(5), TopPLogitsWarper(0.9)])
+    criteria = StoppingCriteriaList([MaxLengthCriteria(99), EosTokenCriteria(ends)])
+    text = _Text(tokens(2, 10), processors, criteria, settings, None)
+    waits.found.clear()
+    text.add(torch.zeros(2, 30, device=DEVICE))
+    report("chosen", waits)
+
+
 def blocking(model: Any, waits: Waits) -> None:
     """The same with numbers from pageable memory: that the counting finds it."""
     cache = OscarCache(model.config, SETTINGS)
@@ -134,6 +157,7 @@ def main() -> None:
         print(f"layers: {model.config.num_hidden_layers}")
         ordinary(model, waits)
         static(model, waits)
+        chosen(waits)
         blocking(model, waits)
 
 
