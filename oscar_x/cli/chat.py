@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 COMMANDS = "/memory shows the cache, /reset forgets what was said, /exit ends"
 
 Heard = Annotated[bool, typer.Option("--use-audio-in-video", help="Hear the videos, not only see them.")]
+Graphed = Annotated[bool, typer.Option("--graphed", help="Decode in steps of fixed shapes; on CUDA, replayed graphs.")]
 
 
 def chat(
@@ -47,6 +48,7 @@ def chat(
     audio: Sounds = None,
     use_audio_in_video: Heard = False,
     max_new_tokens: MaxNewTokens = 512,
+    graphed: Graphed = False,
     preset: Preset = DEFAULT_PRESET,
     kv_bits: KvBits = 2,
     key_bits: KeyBits = None,
@@ -80,12 +82,12 @@ def chat(
     with working(console, "Reading the media" if parts else "Making the cache"):
         begun = loaded.new_session(parts or None, use_audio_in_video=use_audio_in_video)
     console.print(COMMANDS, style="dim")
-    session, messages = _converse(console, begun, max_new_tokens)
+    session, messages = _converse(console, begun, max_new_tokens=max_new_tokens, graphed=graphed)
     about = {"model": model, "media": parts, "messages": messages, "memory": session.cache.memory().to_dict()}
     write_json(json_file, about)
 
 
-def _converse(console: Console, begun: Session, max_new_tokens: int) -> tuple[Session, list[dict[str, str]]]:
+def _converse(console: Console, begun: Session, **settings: Any) -> tuple[Session, list[dict[str, str]]]:
     """The session and its messages, when the user has had enough; media are read once, whatever is forgotten."""
     session = begun.fork()
     messages: list[dict[str, str]] = []
@@ -97,7 +99,7 @@ def _converse(console: Console, begun: Session, max_new_tokens: int) -> tuple[Se
         elif line.startswith("/"):
             console.print(f"{line.split()[0]} is no command: {COMMANDS}", markup=False)
         elif line:
-            answer = _answer(console, partial(session.stream, line, max_new_tokens=max_new_tokens))
+            answer = _answer(console, partial(session.stream, line, **settings))
             if answer is not None:
                 messages += [{"role": "user", "content": line}, {"role": "assistant", "content": answer}]
     return session, messages

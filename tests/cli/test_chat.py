@@ -20,6 +20,20 @@ def test_the_command_reads_questions_from_a_pipe(oscar_x, tiny, tmp_path, monkey
     assert about["memory"]["columns"] > 0
 
 
+def test_graphed_answers_are_the_same(oscar_x, tiny, monkeypatch):
+    said = []
+    for options in ((), ("--graphed",)):
+        monkeypatch.setattr("sys.stdin", io.StringIO("hello\nand again\n"))
+        outcome = oscar_x("chat", tiny("llama"), "--max-new-tokens", 9, "--json", "-", *options)
+        said.append(json.loads(outcome.output)["messages"])
+    assert said[1] == said[0]
+    assert len(said[1]) == 4
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    refused = oscar_x("chat", tiny("gemma3"), "--graphed")
+    assert refused.status == 2
+    assert "graphed=True: cache has layers that are not compressed" in refused.errors
+
+
 def test_reset_forgets(oscar_x, tiny, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/reset\n/exit\nnever asked\n"))
     about = json.loads(oscar_x("chat", tiny("llama"), "--max-new-tokens", 4, "--json", "-").output)
