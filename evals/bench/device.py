@@ -1,8 +1,9 @@
 """The whole measuring plan of a GPU in one call, within eight minutes: ``python -m oscar_x.evals.bench.device``.
 
-Packed attention is first checked against plain torch, and captured decoding steps against ordinary ones; then decode
-attention, compression and whole decoding steps are timed at the shape of Qwen3-8B. Tables are printed last. A section
-that fails is reported, and the others run. Without CUDA it says so and exits with 2; with 1 where something failed.
+Packed attention is first checked against plain torch, captured decoding steps against ordinary ones, and generate() by
+such steps against transformers' loop; then decode attention, compression and whole decoding steps are timed at the
+shape of Qwen3-8B. Tables are printed last. A section that fails is reported, and the others run. Without CUDA it says
+so and exits with 2; with 1 where something failed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .attention_bench import bench_attention
 from .bandwidth import Peaks, dtype_name, measure_peaks
 from .compress_bench import bench_compress
 from .end_to_end import bench_tokens, random_model
-from .graph_check import check_graph
+from .graph_check import check_generate, check_graph
 from .packed import spot_check
 from .shapes import Shape, find_shape
 from .tables import (
@@ -59,6 +60,7 @@ class Plan:
     steps: int = 20
     seconds_a_size: float = 15.0
     graph_check: dict[str, Any] = field(default_factory=dict)  # sizes other than graph_check's own
+    generate_check: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -107,7 +109,14 @@ def run(plan: Plan, device: torch.device, seconds: float, say: Callable[[str], N
     start, shape, results = time.monotonic(), find_shape(plan.shape), Results()
     peaks = measure_peaks(device, (torch.float32, torch.bfloat16))
     results.text.append(f"copy {peaks.copy / 1e9:.0f} GB/s read and written, {peaks.operations} operations a second")
-    sections = {"checks": _checks, "graphs": _graphs, "attention": _attention, "compress": _compress, "tokens": _tokens}
+    sections = {
+        "checks": _checks,
+        "graphs": _graphs,
+        "generate": _generate,
+        "attention": _attention,
+        "compress": _compress,
+        "tokens": _tokens,
+    }
     for name, section in sections.items():
         spent = time.monotonic() - start
         if name in LEAST_SECONDS and spent + LEAST_SECONDS[name] > seconds:
@@ -142,6 +151,20 @@ def _graphs(
     results.text.append(
         f"captured steps: error {error:.1e}, bound {bound:.0e}, {found['captures']} captures, "
         f"{packed} tokens packed on the way: {verdict}"
+    )
+
+
+def _generate(
+    plan: Plan, shape: Shape, device: torch.device, peaks: Peaks, results: Results, say: Callable[[str], None]
+) -> None:
+    say("generating by captured steps")
+    found = check_generate(device, **plan.generate_check)
+    results.rows.append(found)
+    verdict = "holds" if found["holds"] else "FAILS"
+    plain, graphed = found["tokens_per_second"].values()
+    results.text.append(
+        f"generate(), {found['steps']} tokens of a small model: {plain:.0f} tokens/s, graphed {graphed:.0f}; "
+        f"the first {found['agree']} agree: {verdict}"
     )
 
 

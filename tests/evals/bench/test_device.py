@@ -21,6 +21,7 @@ PLAN = device.Plan(
     repeats=1,
     steps=1,
     graph_check={"prompt": 310, "steps": 20},
+    generate_check={"prompt": 310, "steps": 20, "layers": 2},
 )
 
 
@@ -37,18 +38,20 @@ def test_every_section_is_in_the_results() -> None:
     results, holds = device.run(PLAN, torch.device("cpu"), 1000, said.append)
     assert holds
     ops = [row["op"] for row in results.rows]
-    assert set(ops) == {"spot_check", "graph_check", "decode_attention", "compress_prompt", "decode_step"}
+    checks = {"spot_check", "graph_check", "generate_check"}
+    assert set(ops) == checks | {"decode_attention", "compress_prompt", "decode_step"}
     assert ops.count("spot_check") == 18
     assert {row["batch"] for row in results.rows if row["op"] == "decode_step"} > {1}
     text = "\n".join(results.text)
     assert "x best dense" in text
     assert "of prefill" in text
+    assert "the first 20 agree: holds" in text
     assert said.count("attention, context 300, batch 1") == 1
 
 
 def test_a_failed_check_is_told(monkeypatch) -> None:
     monkeypatch.setattr(device, "spot_check", lambda *arguments: float("nan"))
-    for section in ("_attention", "_graphs"):
+    for section in ("_attention", "_graphs", "_generate"):
         monkeypatch.setattr(device, section, lambda *arguments: None)
     results, holds = device.run(PLAN, torch.device("cpu"), 0, lambda what: None)
     assert not holds
@@ -56,21 +59,24 @@ def test_a_failed_check_is_told(monkeypatch) -> None:
 
 
 def test_a_section_that_fails_does_not_cost_the_others_their_turn(monkeypatch) -> None:
-    def fails(*arguments):
+    def fails(*arguments, **sizes):
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(device, "check_backends", fails)
+    monkeypatch.setattr(device, "check_generate", fails)
     monkeypatch.setattr(device, "_attention", lambda *arguments: None)
     said: list[str] = []
     results, holds = device.run(PLAN, torch.device("cpu"), 0, said.append)
     assert not holds
-    assert "FAILED: checks: RuntimeError: no kernel image" in results.text
+    for section in ("checks", "generate"):
+        assert f"FAILED: {section}: RuntimeError: no kernel image" in results.text
     assert any("Traceback" in what for what in said)
     assert [row["op"] for row in results.rows] == ["graph_check"]
 
 
 def test_sections_without_time_are_left_out(monkeypatch) -> None:
-    monkeypatch.setattr(device, "_graphs", lambda *arguments: None)
+    for section in ("_graphs", "_generate"):
+        monkeypatch.setattr(device, section, lambda *arguments: None)
     results, _ = device.run(replace(PLAN, contexts=(300,)), torch.device("cpu"), 0, lambda what: None)
     assert {row["op"] for row in results.rows} == {"spot_check", "decode_attention"}
     assert [line.split(",")[0] for line in results.text[-2:]] == ["left out: compress", "left out: tokens"]
