@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from oscar_x.cli.bench_sweep import DTYPES, Sweep
 from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Device, JsonFile, find_model
@@ -56,15 +58,9 @@ def attention(
     from oscar_x.evals.bench.attention_bench import bench_attention
     from oscar_x.evals.bench.tables import ATTENTION_HEADS, attention_cells
 
-    peaks = sweep.peaks(console)
-    with counted_progress(console) as progress:
-        rows, left = bench_attention(
-            **sweep.arguments(), peaks=peaks, with_bias=key_bias, repeats=repeats, seconds=seconds, progress=progress
-        )
-    title = f"decode attention of one layer of {sweep.shape.name}, {sweep.where}, copy {peaks.copy / 1e9:.1f} GB/s"
-    sweep.show(console, title, ATTENTION_HEADS, attention_cells(rows), left)
-    sweep.keep(json_file, rows, left, peaks)
-    sweep.draw(console, rows, "ms", "milliseconds of a step", title)
+    bench = partial(bench_attention, with_bias=key_bias, repeats=repeats, seconds=seconds)
+    shown = "decode attention of one layer of", ATTENTION_HEADS, attention_cells
+    _time(console, sweep, bench, shown, ("ms", "milliseconds of a step"), json_file)
 
 
 def compress(
@@ -90,15 +86,33 @@ def compress(
     from oscar_x.evals.bench.compress_bench import bench_compress
     from oscar_x.evals.bench.tables import COMPRESS_HEADS, compress_cells
 
+    bench = partial(bench_compress, prefill=prefill, repeats=repeats, seconds=seconds)
+    shown = "compressing a prompt of", COMPRESS_HEADS, compress_cells
+    _time(console, sweep, bench, shown, ("tokens_per_s", "tokens a second, all layers"), json_file)
+
+
+def _time(
+    console: Console,
+    sweep: Sweep,
+    bench: Callable[..., tuple[list[Any], list[Any]]],
+    shown: tuple[str, Sequence[str], Callable[[list[Any]], Any]],
+    drawn: tuple[str, str],
+    json_file: str | None,
+) -> None:
+    """Run a benchmark of one layer, show, keep and draw it.
+
+    Args:
+        shown: what is timed, the heads of its table, and what makes the cells of rows.
+        drawn: the field of rows that is drawn, and what it is.
+    """
+    what, heads, cells = shown
     peaks = sweep.peaks(console)
     with counted_progress(console) as progress:
-        rows, left = bench_compress(
-            **sweep.arguments(), peaks=peaks, prefill=prefill, repeats=repeats, seconds=seconds, progress=progress
-        )
-    title = f"compressing a prompt of {sweep.shape.name}, {sweep.where}, copy {peaks.copy / 1e9:.1f} GB/s"
-    sweep.show(console, title, COMPRESS_HEADS, compress_cells(rows), left)
+        rows, left = bench(**sweep.arguments(), peaks=peaks, progress=progress)
+    title = f"{what} {sweep.shape.name}, {sweep.where}, copy {peaks.copy / 1e9:.1f} GB/s"
+    sweep.show(console, title, heads, cells(rows), left)
     sweep.keep(json_file, rows, left, peaks)
-    sweep.draw(console, rows, "tokens_per_s", "tokens a second, all layers", title)
+    sweep.draw(console, rows, *drawn, title)
 
 
 def capacity(

@@ -63,13 +63,23 @@ class TinyMedia:
 
 def load_family(name: str) -> TinyMedia:
     """The description of a family: tests/support/families/<name>.py has it as FAMILY."""
+    return TinyMedia(**_described(name))
+
+
+def _described(name: str) -> dict[str, Any]:
     path = Path(__file__).parent / "families" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"oscar_x_tests_family_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return TinyMedia(**module.FAMILY)
+    # one that is nearly another says which, and what differs
+    return _merged(_described(module.LIKE), module.FAMILY) if hasattr(module, "LIKE") else dict(module.FAMILY)
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(base[key], own[key]) for key in base.keys() & own.keys() if isinstance(own[key], Mapping)}
+    return {**base, **own, **both}
 
 
 def tokenizer_of(family: TinyMedia) -> transformers.PreTrainedTokenizerFast:
