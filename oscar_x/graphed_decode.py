@@ -157,13 +157,18 @@ def packed_layers(model: PreTrainedModel, cache: OscarCache) -> list[OscarLayer]
     """The layers that steps of fixed shapes read: all of the cache's.
 
     Raises:
-        ValueError: another attention than "oscar", or layers that are not compressed or not in place.
+        ValueError: another attention than "oscar", rotary frequencies that follow the length, or layers that are
+            not compressed or not in place.
     """
     others = [index for index, layer in enumerate(cache.layers) if not isinstance(layer, OscarLayer)]
     if others:
         raise ValueError(f"cache has layers that are not compressed, {others}; they grow by allocating")
-    if model.config.get_text_config(decoder=True)._attn_implementation != "oscar":
+    config = model.config.get_text_config(decoder=True)
+    if config._attn_implementation != "oscar":
         raise ValueError("model must have attention 'oscar', as oscar_x.load() sets it")
+    rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    if rope_type in ("dynamic", "longrope"):
+        raise ValueError(f"model has rope_type {rope_type!r}: its frequencies follow the length, a graph's do not")
     if cache.offloads:
         raise ValueError("cache keeps layers on the CPU; a captured step needs them in place")
     return cache.packed_layers

@@ -188,5 +188,12 @@ def test_what_cannot_be_is_refused(model, prompted, support) -> None:
         model(input_ids=torch.ones(1, 20, dtype=torch.int64), past_key_values=mixed)
     with pytest.raises(ValueError, match=r"not compressed, \[1\]"):
         GraphedDecode(model, mixed)
+    longrope = {"short_factor": [1.0] * 32, "long_factor": [2.0] * 32, "original_max_position_embeddings": 64}
+    for kind, settings in {"dynamic": {"factor": 2.0}, "longrope": longrope}.items():
+        rope = {"rope_type": kind, "rope_theta": 1e4, **settings}
+        stretched = support("tiny").tiny_model("llama", rope_parameters=rope)
+        stretched.set_attn_implementation("oscar")
+        with pytest.raises(ValueError, match=f"rope_type '{kind}'"):
+            GraphedDecode(stretched, cache)
     with pytest.raises(ValueError, match="reserve"):
         OscarCache(model.config, SETTINGS).layers[0].reserve(1)
