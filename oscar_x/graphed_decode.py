@@ -132,17 +132,19 @@ class GraphedDecode:
         return self._logits
 
     def _capture(self) -> None:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):  # each writes the same token to the same slot
+        with torch.cuda.device(self.layers[0].device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):  # each writes the same token to the same slot
+                    self._set_counts(self._counts)
+                    self._forward()
                 self._set_counts(self._counts)
-                self._forward()
-            self._set_counts(self._counts)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._logits = self._forward()
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            # what other threads do with the device must not end a capture: stream() generates on one of its own
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._logits = self._forward()
         self.captures += 1
 
     def _count(self) -> None:
@@ -157,8 +159,8 @@ def packed_layers(model: PreTrainedModel, cache: OscarCache) -> list[OscarLayer]
     """The layers that steps of fixed shapes read: all of the cache's.
 
     Raises:
-        ValueError: another attention than "oscar", rotary frequencies that follow the length, or layers that are
-            not compressed or not in place.
+        ValueError: another attention than "oscar", rotary frequencies that follow the length, a model on several
+            devices, or layers that are not compressed or not in place.
     """
     others = [index for index, layer in enumerate(cache.layers) if not isinstance(layer, OscarLayer)]
     if others:
@@ -169,6 +171,9 @@ def packed_layers(model: PreTrainedModel, cache: OscarCache) -> list[OscarLayer]
     rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
     if rope_type in ("dynamic", "longrope"):
         raise ValueError(f"model has rope_type {rope_type!r}: its frequencies follow the length, a graph's do not")
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(devices) > 1:
+        raise ValueError(f"model is spread over {', '.join(devices)}; a captured step runs on one device")
     if cache.offloads:
         raise ValueError("cache keeps layers on the CPU; a captured step needs them in place")
     return cache.packed_layers

@@ -188,6 +188,11 @@ def test_what_cannot_be_is_refused(model, prompted, support) -> None:
         model(input_ids=torch.ones(1, 20, dtype=torch.int64), past_key_values=mixed)
     with pytest.raises(ValueError, match=r"not compressed, \[1\]"):
         GraphedDecode(model, mixed)
+    spread = support("tiny").tiny_model("llama")
+    spread.set_attn_implementation("oscar")
+    spread.lm_head.to("meta")
+    with pytest.raises(ValueError, match="model is spread over cpu, meta; a captured step runs on one device"):
+        GraphedDecode(spread, cache)
     longrope = {"short_factor": [1.0] * 32, "long_factor": [2.0] * 32, "original_max_position_embeddings": 64}
     for kind, settings in {"dynamic": {"factor": 2.0}, "longrope": longrope}.items():
         rope = {"rope_type": kind, "rope_theta": 1e4, **settings}
