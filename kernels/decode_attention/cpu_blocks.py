@@ -10,10 +10,10 @@ from .cpu_exact import add_exact_values, exact_scores
 from .cpu_floats import add_dot_products, add_weighted_rows
 from .cpu_ir import STEP
 from .cpu_join import rotate
-from .cpu_loops import exponentials, fill, read_norms
+from .cpu_loops import exponential, fill, read_norms
 from .cpu_products import LARGEST, add_byte_products
 from .cpu_sets import Portable
-from .cpu_vectors import largest, next_item, prefetch
+from .cpu_vectors import largest, next_item, prefetch, total
 
 
 @bare
@@ -33,15 +33,15 @@ def take_query(query, scaling, sizes, v):
         row, vector = v.exact[m], v.vectors[m]
         if sizes.rotates_keys:
             rotate(row, sizes.rotated_width)
-        most, total = np.float32(0), np.float32(0)
+        most, added = np.float32(0), np.float32(0)
         for c in range(row.shape[0]):
             most = max(most, abs(row[c]))
-            total += row[c]
+            added += row[c]
         unit = most / LARGEST if most > 0 else np.float32(1)
         inverse = np.float32(1) / unit
         for c in range(row.shape[0]):
             vector[c] = np.int16(np.int32(np.rint(row[c] * inverse)))
-        v.units[m], v.sums[m, 0] = unit, total
+        v.units[m], v.sums[m, 0] = unit, added
 
 
 def add_products(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
@@ -81,7 +81,7 @@ def hide(scores, norms, length, first, seen, added):
         fill(row[length:], -np.inf)
 
 
-@bare
+@inlined
 def weigh(run, exact, s):
     """The scores in s.weights to weights relative to the block's highest, as 16-bit vectors with their sums.
 
@@ -100,19 +100,21 @@ def weigh(run, exact, s):
             fill(v.sums[m], 0)
             v.units[m], s.keep[m] = 0, 1
             continue
-        highest = max(s.high[m], most)
-        s.keep[m], grow = np.exp(s.high[m] - highest), np.exp(most - highest)
-        s.high[m], unit = highest, grow / LARGEST
+        s.keep[m], grow = np.float32(1), np.float32(1)
+        if most > s.high[m]:
+            s.keep[m], s.high[m] = exponential(s.high[m] - most), most
+        else:
+            grow = exponential(most - s.high[m])
+        unit = grow / LARGEST
         for t in range(row.shape[0]):
-            row[t] -= most
-        exponentials(row, s.bits)
-        for t in range(row.shape[0]):
-            vector[t] = np.int16(np.int32(row[t] * LARGEST + np.float32(0.5)))
-            row[t] *= grow
+            relative = exponential(row[t] - most)
+            vector[t] = np.int16(np.int32(relative * LARGEST + np.float32(0.5)))
+            row[t] = relative * grow
         added = np.int32(0)
         for k in range(v.sums.shape[1]):
-            part = np.int32(0)
-            for t in range(k * run, min((k + 1) * run, row.shape[0])):
+            first, count = k * run, min(run, row.shape[0] - k * run)
+            part = total(vector, first, count // STEP * STEP)
+            for t in range(first + count // STEP * STEP, first + count):
                 part += np.int32(vector[t])
             v.sums[m, k] = np.float32(part) * unit
             added += part
@@ -137,18 +139,20 @@ def attend_block(isa, records, block, ahead, head, length, first, seen, added, s
     scores, values = s.weights.exact, sizes.values
     for m in range(rows):
         fill(scores[m], 0)
-    prefetch(records.bytes, next_at, quarter)
-    add_products(isa, rows, s.queries, row8, row16, head, sizes.keys, row32[amplitude], s, s.fitted[2], scores)
-    prefetch(records.bytes, next_at + quarter, quarter)
-    read_norms(row8, row16, row32, head, sizes, s.norms, s.bits)
-    hide(scores, s.norms, length, first, seen, added)
-    weigh(sizes.weight_run, isa.plain or values.range_a_group, s)
-    prefetch(records.bytes, next_at + 2 * quarter, quarter)
-    if values.range_a_group:
-        add_weighted_rows(rows, scores, row8, row16, head, values, row32[amplitude + 1], s, s.keep, part)
-    else:
-        add_products(isa, rows, s.weights, row8, row16, head, values, row32[amplitude + 1], s, s.keep, part)
-    prefetch(records.bytes, next_at + 3 * quarter, quarter)
+    # one call for keys and values: it becomes part of this function, and is large
+    for of_values in range(2):
+        prefetch(records.bytes, next_at + 2 * of_values * quarter, quarter)
+        if of_values:
+            read_norms(row8, row16, row32, head, sizes, s.norms)
+            hide(scores, s.norms, length, first, seen, added)
+            weigh(sizes.weight_run, isa.plain or values.range_a_group, s)
+        if of_values and values.range_a_group:
+            add_weighted_rows(rows, scores, row8, row16, head, values, row32[amplitude + 1], s, s.keep, part)
+        else:
+            v, matrix, keep = (s.weights, values, s.keep) if of_values else (s.queries, sizes.keys, s.fitted[2])
+            out = part if of_values else scores
+            add_products(isa, rows, v, row8, row16, head, matrix, row32[amplitude + of_values], s, keep, out)
+        prefetch(records.bytes, next_at + (2 * of_values + 1) * quarter, quarter)
 
 
 @bare
@@ -178,7 +182,8 @@ def attend_blocks(files):
         blocks, size = table.shape[1], sizes.block_size
         item = next_item(counter)
         while item < shares * batch * heads:
-            share, b, h = item % shares, item // shares % batch, item // shares // batch
+            # one share of each after another, exact tokens last: a small item fills the gap that large ones leave
+            share, b, h = item // (batch * heads), item // heads % batch, item % heads
             part, head = output[share, b, h], sizes.shared_bytes + h * sizes.head_bytes
             for m in range(rows):
                 fill(part[m], 0)
@@ -197,10 +202,10 @@ def attend_blocks(files):
                     block, ahead, length = table[b, j], table[b, min(j + 1, blocks - 1)], lengths[b, j]
                     attend_block(isa, records, block, ahead, head, length, j * size, mask, more, sizes, s, part)
             for m in range(rows):
-                total = s.total[m]
-                lse[share, b, h, m] = s.high[m] + np.log(total) if total > 0 else -np.inf
+                whole = s.total[m]
+                lse[share, b, h, m] = s.high[m] + np.log(whole) if whole > 0 else -np.inf
                 for d in range(part.shape[1]):
-                    part[m, d] /= total if total > 0 else np.float32(1)
+                    part[m, d] /= whole if whole > 0 else np.float32(1)
             item = next_item(counter)
 
     return attend_blocks

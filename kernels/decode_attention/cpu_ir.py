@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 
 from .cpu_sets import shifts_codes, width
@@ -27,12 +28,14 @@ def constant(element: ir.Type, count: int, value: float) -> ir.Constant:
 
 
 class Place:
-    """An element of an array argument, to load from or store to."""
+    """An element of an array argument, or of `element`s from an address on, to load from or store to."""
 
-    def __init__(self, context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
-        self.builder, self.kind = builder, kind
-        self.data = context.make_array(kind)(context, builder, value=array).data
-        self.index = index
+    def __init__(self, context: Any, builder: Any, kind: Any, array: Any, index: Any, element: ir.Type = I8) -> None:
+        self.builder, self.kind, self.index = builder, kind, index
+        if isinstance(kind, types.Integer):
+            self.data = builder.inttoptr(array, element.as_pointer())
+        else:
+            self.data = context.make_array(kind)(context, builder, value=array).data
 
     def at(self, offset: Any, dtype: ir.Type) -> Any:
         index = self.builder.add(self.index, offset if isinstance(offset, ir.Value) else I64(offset))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..cpu_compile import bare
 from .cpu_sizes import LOG_NORMS, NO_NORMS
+from .cpu_vectors import as_float
 
 LOG2_E = np.float32(1.4426950408889634)
 # 2**f on [0, 1): Taylor's series about 1/2 in powers of (f - 1/2), relative error below 1e-7
@@ -25,24 +26,19 @@ def fill(x, value):
 
 
 @bare
-def exponentials(x, bits):
-    """exp of every element in place, as 2 ** whole * 2 ** fraction; what is below 2**-126 becomes that."""
-    for i in range(x.shape[0]):
-        power = max(x[i] * LOG2_E, np.float32(-126))
-        whole = np.floor(power)
-        f = power - whole - np.float32(0.5)
-        value = EXP2[7]
-        value = EXP2[6] + f * value
-        value = EXP2[5] + f * value
-        value = EXP2[4] + f * value
-        value = EXP2[3] + f * value
-        value = EXP2[2] + f * value
-        value = EXP2[1] + f * value
-        x[i] = EXP2[0] + f * value
-        bits[i] = (np.int32(whole) + 127) << 23
-    powers = bits.view(np.float32)
-    for i in range(x.shape[0]):
-        x[i] *= powers[i]
+def exponential(x):
+    """exp(x) as 2 ** whole * 2 ** fraction; what is below 2**-126 becomes that."""
+    power = max(x * LOG2_E, np.float32(-126))
+    whole = np.floor(power)
+    f = power - whole - np.float32(0.5)
+    value = EXP2[7]
+    value = EXP2[6] + f * value
+    value = EXP2[5] + f * value
+    value = EXP2[4] + f * value
+    value = EXP2[3] + f * value
+    value = EXP2[2] + f * value
+    value = EXP2[1] + f * value
+    return (EXP2[0] + f * value) * as_float((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @bare
@@ -69,7 +65,7 @@ def table_code(row8, first, count, n, bits):
 
 
 @bare
-def read_norms(row8, row16, row32, head, sizes, norms, bits):
+def read_norms(row8, row16, row32, head, sizes, norms):
     """Token norms, float32 [block_size]; ones without token norms."""
     if sizes.norms == NO_NORMS:
         fill(norms, 1)
@@ -80,8 +76,7 @@ def read_norms(row8, row16, row32, head, sizes, norms, bits):
     if sizes.norms == LOG_NORMS:
         codes = row8[base + sizes.norm_codes_at :]
         for t in range(sizes.block_size):
-            norms[t] = first + np.float32(codes[t]) * second
-        exponentials(norms, bits)
+            norms[t] = exponential(first + np.float32(codes[t]) * second)
     else:
         halves = row16[(base + sizes.norm_codes_at) // 2 :]
         for t in range(sizes.block_size):

@@ -13,7 +13,7 @@ from .cpu_ir import STEP
 from .cpu_loops import fill
 from .cpu_tables import minimum_steps, scales_of
 from .cpu_tiles import products_1, products_2, products_3, products_4, transpose
-from .cpu_vectors import fold_16, fold_32
+from .cpu_vectors import address, fold_16, fold_32
 
 LARGEST = np.float32(32639)  # the largest 16-bit number whose high byte stays below 128 when its low one has a sign
 ONE = np.float32(2**15)  # what folding divides by
@@ -21,20 +21,19 @@ BYTES = 0x01010101
 
 
 @bare
-def products(isa, rows, tile, start, cols, mask, shift, folded, factor, keep, add, out, at, stride):
+def products(isa, rows, tile, cols, mask, shift, folded, factor, keep, add, out, stride):
     """Inner products of a tile with `rows` folded vectors: see cpu_tiles.products."""
     mask, shift, m = np.int32(np.uint32(mask)), np.int32(shift), 0
     while m + 4 <= rows:
-        first, to = 2 * m * cols, at + m * stride
-        products_4(isa, tile, start, cols, mask, shift, folded, first, factor, keep, add, m, out, to, stride)
-        m += 4
-    first, to = 2 * m * cols, at + m * stride
+        products_4(isa, tile, cols, mask, shift, folded, factor, keep, add, out, stride)
+        folded, out, m = folded + 8 * cols, out + 16 * stride, m + 4
+        factor, keep, add = factor + 16, keep + 16, add + 16
     if rows - m == 3:
-        products_3(isa, tile, start, cols, mask, shift, folded, first, factor, keep, add, m, out, to, stride)
+        products_3(isa, tile, cols, mask, shift, folded, factor, keep, add, out, stride)
     elif rows - m == 2:
-        products_2(isa, tile, start, cols, mask, shift, folded, first, factor, keep, add, m, out, to, stride)
+        products_2(isa, tile, cols, mask, shift, folded, factor, keep, add, out, stride)
     elif rows - m == 1:
-        products_1(isa, tile, start, cols, mask, shift, folded, first, factor, keep, add, m, out, to, stride)
+        products_1(isa, tile, cols, mask, shift, folded, factor, keep, add, out, stride)
 
 
 @inlined
@@ -74,12 +73,17 @@ def add_plane(isa, rows, matrix, g, bits, plane_rows, first, s, keep, add, out):
             mask, size = mask << shift, np.float32(1) / np.float32(1 << shift)
         for m in range(rows):
             use[m] = s.factor[m] * size
-        tile = first + i // lanes * (cols // 4 * lanes)
-        if count == lanes:
-            products(isa, rows, s.tiles, tile, cols, mask, shift, s.folded, use, keep, add, out, r, out.shape[1])
-        else:
+        tile = address(s.tiles, first + i // lanes * (cols // 4 * lanes))
+        whole = count == lanes
+        if not whole:
             fill(s.spare, 0)
-            products(isa, rows, s.tiles, tile, cols, mask, shift, s.folded, use, ones, zeros, s.spare, 0, lanes)
+        # one call for both, as each is compiled apart
+        products(
+            isa, rows, tile, cols, mask, shift, address(s.folded, 0), address(use, 0),
+            address(keep if whole else ones, 0), address(add if whole else zeros, 0),
+            address(out, r) if whole else address(s.spare, 0), out.shape[1] if whole else lanes,
+        )  # fmt: skip
+        if not whole:
             for m in range(rows):
                 for k in range(count):
                     out[m, r + k] = out[m, r + k] * keep[m] + s.spare[m * lanes + lane + k] + add[m]
@@ -105,8 +109,8 @@ def add_minimums(isa, rows, v, row8, head, matrix, s):
     for g in range(0, matrix.groups, isa.lanes):
         start = g // isa.lanes * tile
         products(
-            isa, rows, s.tiles, start, matrix.cols, mask * BYTES, shift, s.folded,
-            s.factor, s.fitted[2], s.fitted[1], s.raw, g, s.raw.shape[1],
+            isa, rows, address(s.tiles, start), matrix.cols, mask * BYTES, shift, address(s.folded, 0),
+            address(s.factor, 0), address(s.fitted[2], 0), address(s.fitted[1], 0), address(s.raw, g), s.raw.shape[1],
         )  # fmt: skip
     runs = matrix.cols // matrix.run
     for g in range(matrix.groups):
@@ -120,7 +124,7 @@ def add_minimums(isa, rows, v, row8, head, matrix, s):
             s.add[g, m] = total
 
 
-@bare
+@inlined
 def add_byte_products(isa, rows, v, row8, head, matrix, amplitude, s, keep, out):
     """out [rows, matrix rows] = out * keep + products of the vectors with a head's keys or values.
 

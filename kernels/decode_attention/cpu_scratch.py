@@ -44,7 +44,7 @@ class Scratch(NamedTuple):
         factor, fitted: float32 [rows] and [3, rows]; of fitted the first is for use, the others are zeros and ones.
         spare: float32 [rows * lanes].
         plain_codes: uint8 [rows of codes, cols], plain_scale and plain_minimum: float32 [groups, cols], of cpu_floats.
-        norms: float32 [block_size], and bits: int32 [block_size], of exponentials.
+        norms: float32 [block_size].
         high, total, keep: float32 [rows], of the softmax so far.
         queries, weights: vectors; those of weights are a block's scores before they are weights.
     """
@@ -66,7 +66,6 @@ class Scratch(NamedTuple):
     plain_scale: np.ndarray
     plain_minimum: np.ndarray
     norms: np.ndarray
-    bits: np.ndarray
     high: np.ndarray
     total: np.ndarray
     keep: np.ndarray
@@ -140,7 +139,6 @@ def make_scratch(isa: Any, sizes: Sizes, rows: int) -> Scratch:
         plain_scale=np.empty((groups, cols), np.float32),
         plain_minimum=np.empty((groups, cols), np.float32),
         norms=np.empty(sizes.block_size, np.float32),
-        bits=np.empty(sizes.block_size, np.int32),
         high=np.empty(rows, np.float32),
         total=np.empty(rows, np.float32),
         keep=np.empty(rows, np.float32),

@@ -14,12 +14,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .cpu_ir import F32, I32, I64, Place, constant, dot, splat, vec
+from .cpu_ir import F32, I8, I32, I64, Place, constant, dot, splat, vec
 from .cpu_sets import shifts_codes, width
 
 QUAD = 4  # columns of a 32-bit lane
 CHAINS = 8  # independent sums that hide the latency of an inner product
-FITTED = ((8, 11), (9, 11), (10, 11))  # of products: factor, keep and add, from m on
 
 
 @intrinsic
@@ -73,21 +72,22 @@ def _products(rows: int) -> Callable[..., None]:
 
     @intrinsic
     def products(
-        typing: Any, isa: Any, tile: Any, start: Any, cols: Any, mask: Any, shift: Any,
-        folded: Any, first: Any, factor: Any, keep: Any, add: Any, m: Any, out: Any, at: Any, stride: Any,
+        typing: Any, isa: Any, tile: Any, cols: Any, mask: Any, shift: Any,
+        folded: Any, factor: Any, keep: Any, add: Any, out: Any, stride: Any,
     ) -> Any:  # fmt: skip
-        """Inner products of a tile's rows with `rows` folded vectors, m and on, to out[at + row * stride:].
+        """Inner products of a tile's rows with `rows` folded vectors, to out[row * stride:].
 
-        A vector lies in `folded` as its high bytes and then its low ones, from folded[first] on. Codes are what `mask`
-        leaves of a byte shifted down by `shift`. out = out * keep[m] + product * factor[m] + add[m].
+        tile (int32), folded (int8), factor, keep, add and out (float32) are addresses. A vector lies in `folded` as
+        its high bytes and then its low ones. Codes are what `mask` leaves of a byte shifted down by `shift`.
+        out = out * keep[row] + product * factor[row] + add[row].
         """
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes, kinds = width(isa), signature.args
+            lanes, elements = width(isa), {1: I32, 5: I8, 6: F32, 7: F32, 8: F32, 9: F32}
             tiles, vectors, *fitted, target = (
-                Place(context, builder, kinds[i], args[i], args[j]) for i, j in ((1, 2), (6, 7), *FITTED, (12, 13))
+                Place(context, builder, types.int64, args[i], I64(0), element) for i, element in elements.items()
             )
-            cols, masks, shifts = args[3], splat(builder, args[4], lanes), splat(builder, args[5], lanes)
+            cols, masks, shifts = args[2], splat(builder, args[3], lanes), splat(builder, args[4], lanes)
             sums = [cgutils.alloca_once_value(builder, constant(I32, lanes, 0)) for _ in range(2 * rows * unroll)]
             with cgutils.for_range(builder, builder.udiv(cols, I64(QUAD * unroll)), intp=I64) as loop:
                 for u in range(unroll):
@@ -101,14 +101,13 @@ def _products(rows: int) -> Callable[..., None]:
             for row in range(rows):
                 value = _both_bytes(builder, sums[2 * row * unroll : 2 * (row + 1) * unroll], lanes)
                 factor, keep, add = (splat(builder, place.load(row, F32), lanes) for place in fitted)
-                where = builder.mul(args[14], I64(row))
+                where = builder.mul(args[10], I64(row))
                 old = builder.fmul(target.load(where, vec(F32, lanes)), keep)
                 target.store(builder.fadd(old, builder.fadd(builder.fmul(value, factor), add)), where)
             return context.get_dummy_value()
 
         big, small = types.int64, types.int32
-        kinds = (isa, tile, big, big, small, small, folded, big, factor, keep, add, big, out, big, big)
-        return types.void(*kinds), generate
+        return types.void(isa, big, big, small, small, *[big] * 6), generate
 
     return products
 

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .cpu_ir import F32, I8, I16, I32, I64, STEP, Place, constant, scaled, splat, vec
+from .cpu_ir import F32, I8, I16, I32, I64, STEP, Place, call, constant, scaled, splat, vec
 
 LINE = 64  # bytes
 
@@ -87,6 +87,21 @@ def largest(typing: Any, row: Any, count: Any) -> Any:
 
 
 @intrinsic
+def total(typing: Any, vector: Any, start: Any, count: Any) -> Any:
+    """The sum of int16 vector[start : start + count], count a multiple of 16."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place, wide = Place(context, builder, vector, args[0], args[1]), vec(I32, STEP)
+        sums = cgutils.alloca_once_value(builder, constant(I32, STEP, 0))
+        with cgutils.for_range(builder, builder.udiv(args[2], I64(STEP)), intp=I64) as loop:
+            more = builder.sext(place.load(builder.mul(loop.index, I64(STEP)), vec(I16, STEP)), wide)
+            builder.store(builder.add(builder.load(sums), more), sums)
+        return call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(sums))
+
+    return types.int32(vector, types.int64, types.int64), generate
+
+
+@intrinsic
 def prefetch(typing: Any, source: Any, start: Any, count: Any) -> Any:
     """Asks for the lines of source[start : start + count], bytes, ahead of their use."""
 
@@ -101,6 +116,27 @@ def prefetch(typing: Any, source: Any, start: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(source, types.int64, types.int64), generate
+
+
+@intrinsic
+def as_float(typing: Any, bits: Any) -> Any:
+    """The float32 of these 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], F32)
+
+    return types.float32(types.int32), generate
+
+
+@intrinsic
+def address(typing: Any, array: Any, index: Any) -> Any:
+    """Where array[index:] lies, one axis: handed to a function, one word instead of an array's seven."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = Place(context, builder, array, args[0], args[1])
+        return builder.ptrtoint(builder.gep(place.data, [place.index]), I64)
+
+    return types.int64(array, types.int64), generate
 
 
 @intrinsic
