@@ -46,16 +46,18 @@ def oscar_attention_forward(
         ([batch, n, num_attention_heads, head_dim], None).
 
     Raises:
-        ValueError: a feature that packed attention does not have (dropout, softcap, sinks, a sliding window).
+        ValueError: a feature that packed attention does not have (dropout, softcap, sinks), or a sliding window that
+            is exceeded without a mask that says so.
     """
     if isinstance(key, WatchedStates):
-        _check_features(dropout, kwargs)
+        _check_features(dropout, kwargs, 0)
         return key.attend(module, query, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling), None
     if not isinstance(key, KVHandle):
         causal = kwargs["is_causal"] if kwargs.get("is_causal") is not None else getattr(module, "is_causal", True)
         mask = _lower_right(query, key) if attention_mask is None and causal else attention_mask
         return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **kwargs)
-    _check_features(dropout, kwargs)
+    # where there is a mask, it is the mask that hides what lies outside of the window
+    _check_features(dropout, kwargs, key.layer.get_seq_length() + query.shape[2] if attention_mask is None else 0)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if key.layer.static is not None:
         if attention_mask is not None:
@@ -92,8 +94,10 @@ def oscar_mask(
     allow_is_causal_skip: bool = True,
     **kwargs: Any,
 ) -> torch.Tensor | None:
-    """transformers' sdpa mask, but None for every plain causal pattern, a later chunk of a prompt included."""
-    simple = mask_function is causal_mask_function and allow_is_causal_skip and _ends_at_queries(kwargs)
+    """transformers' sdpa mask, but None for every plain causal pattern, a later chunk of a prompt included, and that of
+    a window that is not reached yet."""
+    causal = mask_function is causal_mask_function or _within_window(kwargs)
+    simple = causal and allow_is_causal_skip and _ends_at_queries(kwargs)
     if simple and (attention_mask is None or bool(attention_mask.all())):
         return None
     return sdpa_mask(
@@ -103,6 +107,13 @@ def oscar_mask(
         allow_is_causal_skip=allow_is_causal_skip and not simple,
         **kwargs,
     )
+
+
+def _within_window(kwargs: dict[str, Any]) -> bool:
+    """Whether local attention (transformers gives its size, and skips no causality where a pattern is laid over it) is
+    over fewer columns than a query may see, so that it is causal attention."""
+    size = kwargs.get("local_size")
+    return size is not None and kwargs["kv_length"] + kwargs.get("kv_offset", 0) <= size
 
 
 def _ends_at_queries(kwargs: dict[str, Any]) -> bool:
@@ -124,11 +135,17 @@ def _lower_right(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor | None:
     return (at[None] <= at[columns - n :, None])[None, None]
 
 
-def _check_features(dropout: float, kwargs: dict[str, Any]) -> None:
-    asked = {"dropout": dropout or None, **{name: kwargs.get(name) for name in ("softcap", "s_aux", "sliding_window")}}
+def _check_features(dropout: float, kwargs: dict[str, Any], columns: int) -> None:
+    asked = {"dropout": dropout or None, **{name: kwargs.get(name) for name in ("softcap", "s_aux")}}
     for name, value in asked.items():
         if value is not None:
             raise ValueError(
                 f"{name}={value if isinstance(value, int | float) else '...'} is not supported by packed attention; "
                 "keep this layer in transformers' own cache"
             )
+    window = kwargs.get("sliding_window")
+    if window is not None and columns > window:
+        raise ValueError(
+            f"sliding_window={window} is not supported by packed attention over {columns} tokens without an "
+            "attention_mask that hides what lies outside of it"
+        )

@@ -37,6 +37,7 @@ class GraphedDecode:
         self.layers = packed_layers(model, cache)
         if not all(layer.is_initialized for layer in self.layers):
             raise ValueError("cache holds no prompt yet")
+        self._window = min((plan.sliding_window for plan in cache.layer_plan if plan.sliding_window), default=None)
         self.captures = 0
         device = self.layers[0].device
         self.captured = device.type == "cuda" if capture is None else capture
@@ -58,11 +59,13 @@ class GraphedDecode:
             Logits of the next token, [batch, vocabulary].
 
         Raises:
-            ValueError: another batch size than the cache's; missing position_ids.
+            ValueError: another batch size than the cache's; missing position_ids; a sliding window that is exceeded.
         """
         batch = len(self.layers[0].rows)
         if tuple(input_ids.shape) != (batch, 1):
             raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; the cache takes {(batch, 1)}")
+        if self._window is not None and self.cache.get_seq_length() >= self._window:
+            raise ValueError(f"a step sees every token; the model's sliding window of {self._window} tokens is full")
         if position_ids is None:
             position_ids = self._default_positions()
         # storage that was made in inference mode can be changed in that mode alone

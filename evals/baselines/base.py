@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import CacheLayerMixin, DynamicLayer
+from transformers.cache_utils import CacheLayerMixin
 
+from ...cache.plan import keeps_all
 from ..method import Footprint, Method, held_bytes
 
 if TYPE_CHECKING:
@@ -159,13 +160,13 @@ class BaselineLayer(CacheLayerMixin):
 
 
 class BaselineCache(Cache):
-    """A transformers cache whose full-attention layers follow one method; sliding layers stay transformers' own."""
+    """A transformers cache in which the layers that OscarCache would compress follow one method; others stay
+    transformers' own."""
 
     def __init__(self, method: Baseline, model: PreTrainedModel) -> None:
         method.bind(model)
         own = DynamicCache(config=model.config).layers
-        # exact type: sliding and linear-attention layers derive from DynamicLayer too
-        layers = [BaselineLayer(method, i) if type(layer) is DynamicLayer else layer for i, layer in enumerate(own)]
+        layers = [BaselineLayer(method, i) if keeps_all(layer, model.config) else layer for i, layer in enumerate(own)]
         super().__init__(layers=layers)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ class LayerPlan:
         head_dim, num_key_value_heads: shape of its cache.
         bits_per_element: bits of a packed key or value element, scales, norms and alignment included; the bits of the
             model's dtype are kept where the layer is not compressed, given as 16.
+        sliding_window: tokens that a query sees at most, itself included; None for all of them.
     """
 
     index: int
@@ -35,6 +37,7 @@ class LayerPlan:
     head_dim: int
     num_key_value_heads: int
     bits_per_element: float
+    sliding_window: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -56,11 +59,12 @@ def plan_layers(config: PreTrainedConfig, oscar: Settings) -> list[LayerPlan]:
     for index, layer in enumerate(layers):
         settings = chosen[index]
         heads, head_dim = _shape(decoder, index)
-        reason = _why_not(layer, settings)
+        reason = _why_not(layer, decoder, settings)
         bits = 16.0 if reason else _bits(index, settings, heads, head_dim)
         layer_type = types[index] if types else _layer_type(layer)
-        note = reason or _note(settings, head_dim)
-        plan.append(LayerPlan(index, layer_type, not reason, note, head_dim, heads, bits))
+        window = layer.sliding_window if isinstance(layer, DynamicSlidingWindowLayer) else None
+        note = reason or "; ".join(_notes(settings, head_dim, window, decoder))
+        plan.append(LayerPlan(index, layer_type, not reason, note, head_dim, heads, bits, window))
     return plan
 
 
@@ -78,21 +82,31 @@ def native_layers(config: PreTrainedConfig) -> list[CacheLayerMixin]:
     return layers or [DynamicLayer() for _ in range(decoder.num_hidden_layers)]
 
 
-def _why_not(layer: CacheLayerMixin, oscar: OscarConfig) -> str:
+def keeps_all(layer: CacheLayerMixin, config: PreTrainedConfig) -> bool:
+    """Whether a layer of transformers' own cache holds keys and values of every token that the model can read, and
+    nothing else: full attention, or a window that is never reached."""
+    if type(layer) is DynamicSlidingWindowLayer:
+        longest = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return longest is not None and layer.sliding_window >= longest
+    return type(layer) is DynamicLayer  # its subclasses hold something else beside
+
+
+def _why_not(layer: CacheLayerMixin, decoder: PreTrainedConfig, oscar: OscarConfig) -> str:
     if not oscar.compresses:
         return "16 bits asked for"
+    if keeps_all(layer, decoder):
+        return ""
     if isinstance(layer, DynamicSlidingWindowLayer):
         return f"sliding window of {layer.sliding_window} tokens is bounded already"
-    if type(layer) is not DynamicLayer:
-        return f"{type(layer).__name__} holds no plain keys and values"
-    return ""
+    return f"{type(layer).__name__} holds no plain keys and values"
 
 
-def _note(oscar: OscarConfig, head_dim: int) -> str:
+def _notes(oscar: OscarConfig, head_dim: int, window: int | None, decoder: PreTrainedConfig) -> Iterator[str]:
+    if window is not None:
+        yield f"sliding window of {window} tokens is never reached: the model reads {decoder.max_position_embeddings}"
     width = power_of_two_factor(head_dim)
-    if width == head_dim or not (oscar.rotate_keys or oscar.rotate_values):
-        return ""
-    return f"head_dim {head_dim} is no power of two: rotated in blocks of {width}"
+    if width != head_dim and (oscar.rotate_keys or oscar.rotate_values):
+        yield f"head_dim {head_dim} is no power of two: rotated in blocks of {width}"
 
 
 def _layer_type(layer: CacheLayerMixin) -> str:

@@ -21,10 +21,11 @@ def seen(mask, queries, columns, offset):
     return mask[:, 0]
 
 
-@pytest.mark.parametrize("function", [causal_mask_function, sliding_window_causal_mask_function(5)])
+@pytest.mark.parametrize("window", [None, 5, 8, 9])
 @pytest.mark.parametrize(("queries", "columns", "offset"), [(9, 9, 0), (1, 9, 8), (4, 9, 5), (4, 16, 5), (1, 16, 0)])
 @pytest.mark.parametrize("padded", [False, True])
-def test_oscar_mask_means_what_sdpa_mask_means(function, queries, columns, offset, padded):
+def test_oscar_mask_means_what_sdpa_mask_means(window, queries, columns, offset, padded):
+    function = causal_mask_function if window is None else sliding_window_causal_mask_function(window)
     padding = torch.ones(2, offset + queries, dtype=torch.bool)
     if padded:
         padding[1, :3] = False
@@ -34,12 +35,13 @@ def test_oscar_mask_means_what_sdpa_mask_means(function, queries, columns, offse
     else:
         shape |= {"q_length": queries, "q_offset": offset}
     arguments = {"mask_function": function, "attention_mask": padding, "allow_is_causal_skip": False}
-    arguments["local_size"] = None if function is causal_mask_function else 5
+    arguments["local_size"] = window
     expected = sdpa_mask(**shape, **arguments)
     found = oscar_mask(**shape, **{**arguments, "allow_is_causal_skip": True})
     assert torch.equal(seen(found, queries, columns, offset), expected[:, 0])
-    whole_and_causal = function is causal_mask_function and not padded and columns == offset + queries
+    whole_and_causal = (window is None or window >= columns) and not padded and columns == offset + queries
     assert (found is None) >= whole_and_causal
+    assert window is None or window >= columns or found is not None
     assert oscar_mask(**shape, **arguments) is not None
 
 

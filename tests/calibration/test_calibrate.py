@@ -72,10 +72,10 @@ def test_exact_tokens_are_chosen_and_paid_for(llama):
     assert many.after.kl < few.after.kl
 
 
-@pytest.mark.parametrize("family", ["gemma3", "qwen2"])
-def test_sliding_layers_and_key_biases(tiny, family):
+@pytest.mark.parametrize(("family", "changes"), [("gemma3", {}), ("qwen2", {}), ("phi3", {"sliding_window": 4096})])
+def test_sliding_layers_and_key_biases(tiny, family, changes):
     """Layers that are not compressed keep out of it; the rest is calibrated as the cache will store it."""
-    model = oscar_x.load(tiny(family), device="cpu")
+    model = oscar_x.load(tiny(family, **changes), device="cpu")
     profile = oscar_x.calibrate(model, TEXT, bits_budget=3.5, **SHORT)
     compressed = [layer.index for layer in model.report() if layer.compressed]
     assert set(profile.settings.layers) <= set(compressed)

@@ -202,3 +202,9 @@ def test_first_update_is_exact_and_packed_reads_start_at_zero(cache_of: Callable
 def test_beam_search_is_refused(cache_of: Callable[..., BaselineCache]) -> None:
     with pytest.raises(NotImplementedError, match="no beam search"):
         cache_of(Kivi()).reorder_cache(torch.tensor([0]))
+
+
+def test_the_layers_that_oscar_compresses_are_compressed(support: Callable[[str], Any]) -> None:
+    for window, layers in ((4095, 0), (4096, 2)):
+        model = support("tiny").tiny_model("phi3", sliding_window=window)
+        assert len(BaselineCache(Kivi(), model).compressed_layers) == layers
