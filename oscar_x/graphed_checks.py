@@ -30,8 +30,6 @@ def check_arguments(model: Any, arguments: Mapping[str, Any]) -> None:
     config = arguments.get("generation_config") or model.generation_config
     if not arguments.get("stop_strings") and config.stop_strings:
         raise ValueError("graphed=True takes stop_strings as an argument, not from generation_config")
-    if arguments.get("stop_strings") and arguments.get("tokenizer") is None:
-        raise ValueError("stop_strings needs tokenizer, the one they are to be found with")
 
 
 def check_settings(config: GenerationConfig) -> None:

@@ -7,17 +7,15 @@ transformers prepares prompt, settings, logits processors and stopping criteria 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from inspect import signature
 from typing import Any
 
-import torch
 import transformers
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-from transformers.generation import GenerateDecoderOnlyOutput, StopStringCriteria
+from transformers.generation import GenerateDecoderOnlyOutput
 
-from .cache import OscarCache
+from .decoding_method import GeneratedText, with_method
 from .graphed_checks import check_arguments, check_mask, check_settings, checked_cache
 from .graphed_decode import ROOM, GraphedDecode
 
@@ -36,12 +34,7 @@ def graphed_arguments(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any
     if "custom_generate" not in signature(model.generate).parameters or not hasattr(model, "_prefill"):
         raise RuntimeError(f"graphed=True: transformers {transformers.__version__} takes no decoding method of others")
     check_arguments(model, arguments)
-    # transformers hands neither the streamer nor the tokenizer on to a decoding method that is not its own
-    given = {**arguments, "custom_generate": partial(decode, streamer=arguments.get("streamer"))}
-    if given.get("stop_strings"):
-        criterion = StopStringCriteria(stop_strings=given.pop("stop_strings"), tokenizer=given.pop("tokenizer"))
-        given["stopping_criteria"] = StoppingCriteriaList([*(given.get("stopping_criteria") or ()), criterion])
-    return given
+    return with_method(arguments, decode)
 
 
 def decode(
@@ -66,7 +59,7 @@ def decode(
     check_mask(cache, model_kwargs.get("attention_mask"))
     positions = model_kwargs.get("position_ids")
     room = max(1, min(ROOM, generation_config.max_length - input_ids.shape[1]))
-    text = _Text(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
+    text = GeneratedText(input_ids, logits_processor, stopping_criteria, generation_config, streamer)
     text.add(model._prefill(input_ids, generation_config, model_kwargs).logits[:, -1])
     steps: GraphedDecode | None = None
     with model._optimize_model_for_decode():
@@ -75,54 +68,3 @@ def decode(
             positions = None if positions is None else positions[..., -1:] + 1
             text.add(steps.step(text.input_ids[:, -1:], positions))
     return text.result(cache)
-
-
-class _Text:
-    """The rows of a batch as they are written."""
-
-    def __init__(
-        self,
-        input_ids: Tensor,
-        processor: LogitsProcessorList,
-        criteria: StoppingCriteriaList,
-        config: GenerationConfig,
-        streamer: Any,
-    ) -> None:
-        self.input_ids, self.processor, self.criteria = input_ids, processor, criteria
-        self.config, self.streamer = config, streamer
-        self.finished = False
-        self._open = torch.ones(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-        self._ends = any(hasattr(criterion, "eos_token_id") for criterion in criteria)
-        as_output = config.return_dict_in_generate
-        self._scores: tuple[Tensor, ...] | None = () if as_output and config.output_scores else None
-        self._logits: tuple[Tensor, ...] | None = () if as_output and config.output_logits else None
-
-    def add(self, logits: Tensor) -> None:
-        """Choose each row's next token from logits [batch, vocabulary]."""
-        logits = logits.to(self.input_ids.device, torch.float32, copy=True)  # a prompt's would be kept alive by a view
-        scores = self.processor(self.input_ids, logits)
-        if self._scores is not None:
-            self._scores += (scores,)
-        if self._logits is not None:
-            self._logits += (logits,)
-        if self.config.do_sample:
-            tokens = torch.multinomial(scores.softmax(-1), num_samples=1).squeeze(1)
-        else:
-            tokens = scores.argmax(-1)
-        if self._ends:
-            tokens = torch.where(self._open, tokens, self.config._pad_token_tensor.to(tokens.device))
-        self.input_ids = torch.cat([self.input_ids, tokens[:, None]], dim=1)
-        self._open &= ~self.criteria(self.input_ids, self._scores)
-        if self.streamer is not None:
-            self.streamer.put(tokens.cpu())
-        self.finished = not bool(self._open.any())
-
-    def result(self, cache: OscarCache) -> GenerateDecoderOnlyOutput | Tensor:
-        """What generate() returns."""
-        if self.streamer is not None:
-            self.streamer.end()
-        if not self.config.return_dict_in_generate:
-            return self.input_ids
-        return GenerateDecoderOnlyOutput(
-            sequences=self.input_ids, scores=self._scores, logits=self._logits, past_key_values=cache
-        )

@@ -28,8 +28,8 @@ from transformers.generation import EosTokenCriteria
 from oscar_x import OscarConfig, graphed_decode
 from oscar_x.attention import register
 from oscar_x.cache import OscarCache, tables
+from oscar_x.decoding_method import GeneratedText
 from oscar_x.graphed_decode import GraphedDecode
-from oscar_x.graphed_generation import _Text
 from oscar_x.kernels import triton_support
 
 DEVICE = "elsewhere"
@@ -133,7 +133,7 @@ def chosen(waits: Waits) -> None:
     settings._pad_token_tensor = torch.full((), 0, device=DEVICE)
     processors = LogitsProcessorList([TemperatureLogitsWarper(0.7), TopKLogitsWarper(5), TopPLogitsWarper(0.9)])
     criteria = StoppingCriteriaList([MaxLengthCriteria(99), EosTokenCriteria(ends)])
-    text = _Text(tokens(2, 10), processors, criteria, settings, None)
+    text = GeneratedText(tokens(2, 10), processors, criteria, settings, None)
     waits.found.clear()
     text.add(torch.zeros(2, 30, device=DEVICE))
     report("chosen", waits)
