@@ -36,6 +36,19 @@ def complete(model: OscarModel, inputs: Mapping[str, Any], kwargs: Mapping[str, 
     return arguments
 
 
+def check_used(cache: Any, made: Any) -> None:
+    """Whether what generate() returned was made from this cache.
+
+    Raises:
+        RuntimeError: the cache lacks tokens: transformers went on in a cache of its own, which is not compressed.
+    """
+    tokens = getattr(made, "sequences", made)
+    if isinstance(cache, OscarCache) and isinstance(tokens, Tensor) and tokens.ndim == 2:
+        held, read = cache.get_seq_length(), tokens.shape[1] - 1  # the last token is not read
+        if held < read:
+            raise RuntimeError(f"past_key_values holds {held} of {read} tokens: transformers left it for another cache")
+
+
 def _describe(model: OscarModel, arguments: dict[str, Any], stream: ModalityStream | None) -> None:
     """Tell the cache what the prompt is, and place its tokens where the model has several rotary axes."""
     cache, ids = arguments.get("past_key_values"), arguments.get("input_ids")

@@ -12,7 +12,7 @@ from torch import Tensor
 from .adapters.base import Adapter
 from .cache import OscarCache
 from .cache_settings import CacheSettings, Settings
-from .generation import complete
+from .generation import check_used, complete
 from .graphed_generation import graphed_arguments
 from .key_bias import KeyBias
 from .key_bias_detect import detect_key_biases
@@ -21,6 +21,7 @@ from .memory import MemoryReport
 from .profile import Profile
 from .prompts import Messages, Prompt, encode, encode_text, tokenizer_of
 from .report import LayerReport, layer_reports
+from .rope_switch import switching_arguments
 from .session import Parts, Session, SessionState, open_session
 from .speech import Speech, speak
 from .streaming import stream_text
@@ -110,15 +111,19 @@ class OscarModel:
             ``model.processor.batch_decode``.
 
         Raises:
-            ValueError: no text, a text without tokens, or what ``graphed`` does not go with.
+            ValueError: no text, a text without tokens, what ``graphed`` does not go with, or what does not go with a
+                text that grows past the length at which the model's rotary frequencies change (rope_switch.py).
             TypeError: inputs of another kind.
+            RuntimeError: transformers left the cache for one of its own.
         """
         if graphed:
             kwargs = graphed_arguments(self.generator, kwargs)
         self._last_cache = None  # frees the previous cache before the next one grows
         arguments = complete(self, self._encode(inputs), kwargs)
-        self._last_cache = arguments.get("past_key_values")
-        return self.generator.generate(**arguments)
+        self._last_cache = cache = arguments.get("past_key_values")
+        made = self.generator.generate(**(arguments if graphed else switching_arguments(self.generator, arguments)))
+        check_used(cache, made)
+        return made
 
     def prepare(
         self, messages: Messages | Sequence[Sequence[Mapping[str, Any]]], *, use_audio_in_video: bool = False

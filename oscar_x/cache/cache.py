@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from ..cache_settings import CacheSettings, Settings
 from ..config import OscarConfig
@@ -31,7 +31,8 @@ class OscarCache(Cache):
 
     `model.generate(**inputs, past_key_values=OscarCache(model.config))` works with any attention implementation:
     with "oscar" (what load() sets) attention runs on the packed blocks, with others update() returns dequantized
-    states, and padding is packed like tokens.
+    states, and padding is packed like tokens. Where a text grows past the length at which rotary frequencies change,
+    Phi-3's own generate() leaves the cache for another (docs/architecture.md); OscarModel.generate does not.
 
     Args:
         config: the model's config, composite ones included.
@@ -73,6 +74,11 @@ class OscarCache(Cache):
                 bias = biases.get(plan.index) if settings.key_bias == "auto" else None
                 layers[plan.index] = OscarLayer(settings, bias, reads_packed, self.shared, plan.index)
         super().__init__(layers=layers)
+
+    def __bool__(self) -> bool:
+        """Whether anything is held: an empty cache counts as none. transformers' Phi-3 asks before it reads a long
+        prompt, and would leave a cache that it takes for one of a short text."""
+        return self.get_seq_length() > 0
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -150,6 +156,10 @@ class OscarCache(Cache):
     def reset(self) -> None:
         """Forget everything and free the storage."""
         super().reset()
+        for layer, empty in zip(self.layers, native_layers(self.model_config), strict=True):
+            if isinstance(layer, DynamicLayer) and layer.is_initialized:
+                # earlier transformers only fills its layers with zeros, which new tokens would follow
+                vars(layer).update(vars(empty))
         self.shared.tell(None)
 
     def _restream(self, change: Callable[[ModalityStream], ModalityStream]) -> None:
