@@ -15,10 +15,12 @@ from .bandwidth import Peaks, dtype_name
 from .clock import Contender, Progress, Timing, time_in_turn
 from .dense import OP, dense_contenders
 from .packed import PackedCase, least_context, packed_bytes, packed_case
-from .room import LeftOut, lacks_room
+from .room import LeftOut, free_bytes, lacks_room
 from .shapes import Shape
 
 OURS = "oscar"
+# of one kind's layers together on a CPU: a step of a model goes through layer after layer, each with its own cache
+LAYERS_BYTES, MOST_LAYERS = 2**30, 8
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class AttentionRow:
 
     Attributes:
         op, backend, device, dtype, shape, context, batch: what was timed. Ours take states in `dtype`.
+        layers: how many layers with data of their own a round goes through; every figure is of one.
         ms, fastest_ms, slowest_ms, repeats, launch: see clock.Timing.
         bytes: what a step must read and write.
         gb_per_s: bytes over the median time, 1e9 bytes a second.
@@ -43,6 +46,7 @@ class AttentionRow:
     shape: str
     context: int
     batch: int
+    layers: int
     ms: float
     fastest_ms: float
     slowest_ms: float
@@ -76,6 +80,18 @@ class _Entry:
 def dense_dtypes(device: torch.device, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
     """What dense peers run in: on a CPU fp32 too, which may be the faster one there."""
     return (dtype,) if device.type == "cuda" or dtype == torch.float32 else (dtype, torch.float32)
+
+
+def layers_in_turn(shape: Shape, context: int, batch: int, dtype: torch.dtype, device: torch.device) -> int:
+    """How many layers a round goes through: on a CPU as many as a dense peer holds in LAYERS_BYTES or half the memory.
+
+    On CUDA one: its calls are replayed as graphs, which have no host's caches to find warm or cold.
+    """
+    if device.type == "cuda":
+        return 1
+    largest = max(used.itemsize for used in dense_dtypes(device, dtype))
+    room = min(LAYERS_BYTES, free_bytes(device) // 2)
+    return max(1, min(MOST_LAYERS, room // (batch * shape.full_bytes(context, largest))))
 
 
 @torch.inference_mode()
@@ -113,8 +129,9 @@ def bench_attention(
     settings = [(preset, backend) for preset in presets for backend in backends]
     sizes = [(context, batch) for batch in batches for context in contexts]
     for index, (context, batch) in enumerate(sizes):
-        entries, missing = _dense(shape, context, batch, dtype, device)
-        ours, refused = _packed(shape, context, batch, dtype, device, settings, with_bias)
+        layers = layers_in_turn(shape, context, batch, dtype, device)
+        entries, missing = _dense(shape, context, batch, dtype, device, layers)
+        ours, refused = _packed(shape, context, batch, dtype, device, settings, with_bias, layers)
         entries |= ours
         left += missing + refused
         done = partial(_of_all, progress, index, len(sizes), f"context {context}, batch {batch}: ")
@@ -138,12 +155,12 @@ def _release(device: torch.device) -> None:
 
 
 def _dense(
-    shape: Shape, context: int, batch: int, dtype: torch.dtype, device: torch.device
+    shape: Shape, context: int, batch: int, dtype: torch.dtype, device: torch.device, layers: int
 ) -> tuple[dict[str, _Entry], list[LeftOut]]:
     entries: dict[str, _Entry] = {}
     left: list[LeftOut] = []
     for used in dense_dtypes(device, dtype):
-        found, missing = dense_contenders(shape, context, batch, used, device)
+        found, missing = dense_contenders(shape, context, batch, used, device, layers)
         left += missing
         query = batch * shape.query_heads * shape.head_dim * used.itemsize
         nbytes = batch * shape.full_bytes(context, used.itemsize) + 2 * query
@@ -159,29 +176,31 @@ def _packed(
     device: torch.device,
     settings: list[tuple[str, str]],
     with_bias: bool,
+    layers: int,
 ) -> tuple[dict[str, _Entry], list[LeftOut]]:
     entries: dict[str, _Entry] = {}
     left: list[LeftOut] = []
-    cases: dict[str, PackedCase] = {}
+    cases: dict[str, list[PackedCase]] = {}
     for preset, backend in settings:
         name, config = f"{OURS}-{preset}, {backend}", resolve_config(preset)
         reason = None
         if context < least_context(config):
             reason = f"fills no block; the least context is {least_context(config)}"
         elif preset not in cases:
-            reason = lacks_room(packed_bytes(shape, config, context, batch, dtype), device)
+            reason = lacks_room(layers * packed_bytes(shape, config, context, batch, dtype), device)
         if reason is None:
             if preset not in cases:
-                cases[preset] = packed_case(shape, config, context, batch, dtype, device, with_bias)
-            reason = _refusal(cases[preset], backend)
+                sizes = shape, config, context, batch, dtype, device, with_bias
+                cases[preset] = [packed_case(*sizes) for _ in range(layers)]
+            reason = _refusal(cases[preset][0], backend)
         if reason is not None:
             left.append(LeftOut(OP, name, context, batch, reason))
             continue
-        case = cases[preset]
         # on a CPU ours multiply in fp32, whatever the states are in; the reference waits for the device
         computed = dtype if device.type == "cuda" else torch.float32
-        contender = Contender(partial(case.attend, backend), capturable=backend != "reference")
-        entries[name] = _Entry(contender, case.read_bytes, dtype, computed)
+        calls = [partial(case.attend, backend) for case in cases[preset]]
+        contender = Contender(calls, capturable=backend != "reference")
+        entries[name] = _Entry(contender, cases[preset][0].read_bytes, dtype, computed)
     return entries, left
 
 
@@ -219,6 +238,7 @@ def _rows(
                 shape=shape.name,
                 context=context,
                 batch=batch,
+                layers=len(entry.contender.calls),
                 **asdict(timing),
                 bytes=entry.nbytes,
                 gb_per_s=rate / 1e9,

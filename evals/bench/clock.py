@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +21,12 @@ FLUSHED_BYTES = {"cuda": 2**28, "cpu": 2**27}
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of a call.
+    """Milliseconds of a call; of a contender with several, of their mean in one round.
 
     Attributes:
         ms: the median.
         fastest_ms, slowest_ms: the extremes.
-        repeats: how many calls were timed.
+        repeats: how many rounds were timed.
         launch: "graph" where a CUDA graph was replayed, so that no launch from Python is counted; else "eager".
     """
 
@@ -39,14 +39,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Contender:
-    """A call to time.
+    """A call to time, or the same call on the data of several layers.
 
     Attributes:
-        call: waits for nothing.
-        capturable: whether to replay it as a CUDA graph on a CUDA device; it must not synchronize.
+        calls: one a layer; they wait for nothing.
+        capturable: whether to replay them as CUDA graphs on a CUDA device; they must not synchronize.
     """
 
-    call: Call
+    calls: Sequence[Call]
     capturable: bool = True
 
 
@@ -63,7 +63,9 @@ def time_in_turn(
     seconds: float = float("inf"),
     progress: Progress = lambda done, total, what: None,
 ) -> dict[str, Timing]:
-    """Time calls in turn: each round calls every one once.
+    """Time calls in turn: in each round every contender goes through its layers, one after another.
+
+    Caches are flushed before each call, as a layer's weights flush them in a model.
 
     Args:
         contenders: by name.
@@ -78,25 +80,26 @@ def time_in_turn(
     for done in range(repeats):
         if done >= LEAST_REPEATS and time.perf_counter() - start > seconds:
             break
-        for name, (call, _) in ready.items():
+        for name, (calls, _) in ready.items():
             progress(done, repeats, name)
-            times[name].append(_time(call, flushed, device))
+            times[name].append(statistics.fmean(_time(call, flushed, device) for call in calls))
     return {
         name: Timing(statistics.median(seen), min(seen), max(seen), len(seen), ready[name][1])
         for name, seen in times.items()
     }
 
 
-def _prepare(contender: Contender, device: torch.device) -> tuple[Call, str]:
-    for _ in range(WARM_UPS):
-        contender.call()
+def _prepare(contender: Contender, device: torch.device) -> tuple[Sequence[Call], str]:
+    for call in contender.calls:
+        for _ in range(WARM_UPS):
+            call()
     wait(device)
     if device.type == "cuda" and contender.capturable:
         try:
-            return _captured(contender.call), "graph"
+            return [_captured(call) for call in contender.calls], "graph"
         except RuntimeError:  # something in it synchronizes: timed as it is, and the row says so
             wait(device)
-    return contender.call, "eager"
+    return contender.calls, "eager"
 
 
 def _captured(call: Call) -> Call:

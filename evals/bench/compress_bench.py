@@ -104,7 +104,7 @@ def bench_compress(
         states = tuple(torch.randn(sizes, dtype=dtype, device=device) for _ in range(2))
         held, refused = _try(settings, states, context, batch)
         left += refused
-        contenders = {name: Contender(_call(settings[name], states), capturable=False) for name in held}
+        contenders = {name: Contender([_call(settings[name], states)], capturable=False) for name in held}
         timings = time_in_turn(contenders, device, repeats, seconds, progress)
         took = prefill_ms(shape, context, batch, dtype, device) if prefill else None
         nbytes = {name: states[0].nbytes + states[1].nbytes + size for name, size in held.items()}

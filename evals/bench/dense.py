@@ -31,29 +31,36 @@ FLASH_MODULES = ("flash_attn_interface", "flash_attn")  # of version 3, of versi
 
 
 def dense_contenders(
-    shape: Shape, context: int, batch: int, dtype: torch.dtype, device: torch.device
+    shape: Shape, context: int, batch: int, dtype: torch.dtype, device: torch.device, layers: int = 1
 ) -> tuple[dict[str, Contender], list[LeftOut]]:
     """Every dense peer that runs, by name, over the same random keys and values; and those that do not, with why.
 
     Nothing is allocated where keys and values would not fit.
+
+    Args:
+        layers: each with keys and values of its own; a contender has one call for each.
     """
     label = SHORT[dtype]
-    needed = batch * shape.full_bytes(context, dtype.itemsize)
+    needed = layers * batch * shape.full_bytes(context, dtype.itemsize)
     reason = lacks_room(needed, device)
     if reason is not None:
         return {}, [LeftOut(OP, f"dense {label}", context, batch, reason)]
     sizes = batch, shape.key_value_heads, context, shape.head_dim
-    keys, values = (torch.randn(sizes, dtype=dtype, device=device) for _ in range(2))
-    query = torch.randn(batch, shape.query_heads, 1, shape.head_dim, dtype=dtype, device=device)
+    peers: dict[str, tuple[list[Callable[[], torch.Tensor]], int]] = {}
+    for _ in range(layers):
+        keys, values = (torch.randn(sizes, dtype=dtype, device=device) for _ in range(2))
+        query = torch.randn(batch, shape.query_heads, 1, shape.head_dim, dtype=dtype, device=device)
+        for name, call, scratch in _calls(query, keys, values):
+            peers.setdefault(f"{name} {label}", ([], scratch))[0].append(call)
     found: dict[str, Contender] = {}
     left, first = [], {}
-    for name, call, scratch in _calls(query, keys, values):
+    for name, (calls, scratch) in peers.items():
         refused = lacks_room(scratch, device)
-        took = _first_call(call, device) if refused is None else refused
+        took = _first_call(calls[0], device) if refused is None else refused
         if isinstance(took, str):
-            left.append(LeftOut(OP, f"{name} {label}", context, batch, took))
+            left.append(LeftOut(OP, name, context, batch, took))
         else:
-            found[f"{name} {label}"], first[f"{name} {label}"] = Contender(call), took
+            found[name], first[name] = Contender(calls), took
     for name in _hopeless(first):
         del found[name]
         reason = f"its first call took more than {HOPELESS_SECONDS:g} s and {HOPELESS} times the fastest's"

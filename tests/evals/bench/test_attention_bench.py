@@ -11,6 +11,7 @@ from oscar_x.config import PRESETS
 from oscar_x.evals.bench import attention_bench, clock, dense, packed
 from oscar_x.evals.bench.attention_bench import bench_attention
 from oscar_x.evals.bench.packed import least_context, packed_bytes, packed_case, spot_check
+from oscar_x.evals.bench.shapes import find_shape
 from oscar_x.kernels.compress import decompress_blocks
 
 CPU = torch.device("cpu")
@@ -41,6 +42,7 @@ def test_figures_follow_from_times(small, peaks) -> None:
         assert [row.backend for row in here if row.ours] == ["oscar-balanced, auto", "oscar-balanced, reference"]
         best = min(row.ms for row in dense_rows)
         for row in here:
+            assert row.layers == 8
             assert row.ratio_to_best_dense == best / row.ms
             assert row.gb_per_s == pytest.approx(row.bytes / row.ms / 1e6)
             assert row.share_of_copy == pytest.approx(row.gb_per_s)
@@ -74,6 +76,7 @@ def test_the_size_of_a_case_is_known_before_it_is_built(small) -> None:
 
 def test_where_memory_lacks_no_dense_cache_is_built(small, peaks, monkeypatch) -> None:
     monkeypatch.setattr("oscar_x.evals.bench.room.free_bytes", lambda device: 200_000)
+    monkeypatch.setattr(attention_bench, "free_bytes", lambda device: 200_000)
     rows, left = bench_attention(
         small, [2048], [1], dtype=torch.bfloat16, device=CPU, peaks=peaks, presets=("max",), repeats=1
     )
@@ -140,6 +143,28 @@ def test_the_spot_check_holds_and_sees_a_wrong_backend(small, preset, monkeypatc
 
     monkeypatch.setattr(packed, "joint_attention", wrong)
     assert spot_check(small, PRESETS[preset], 1000, torch.float32, CPU, "auto") == pytest.approx(0.05, rel=0.01)
+
+
+def test_layers_have_data_of_their_own(small) -> None:
+    found, _ = dense.dense_contenders(small, 64, 1, torch.float32, CPU, layers=3)
+    for name, contender in found.items():
+        outputs = [call() for call in contender.calls]
+        assert len(outputs) == 3, name
+        assert not torch.equal(outputs[0], outputs[1])
+    entries, _ = attention_bench._packed(small, 512, 1, torch.float32, CPU, [("max", "auto")], False, 3)
+    cases = [call.func.__self__ for call in entries["oscar-max, auto"].contender.calls]
+    assert len({case.records.data_ptr() for case in cases}) == 3
+
+
+def test_as_many_layers_as_memory_allows(monkeypatch) -> None:
+    monkeypatch.setattr(attention_bench, "free_bytes", lambda device: 2**34)
+    shape, bf16 = find_shape("Qwen3-8B"), torch.bfloat16
+    counted = {context: attention_bench.layers_in_turn(shape, context, 1, bf16, CPU) for context in (2**13, 2**15)}
+    assert counted == {2**13: 8, 2**15: 4}
+    assert attention_bench.layers_in_turn(shape, 2**20, 4, bf16, CPU) == 1
+    assert attention_bench.layers_in_turn(shape, 2**13, 1, bf16, torch.device("cuda")) == 1
+    monkeypatch.setattr(attention_bench, "free_bytes", lambda device: 2**29)
+    assert attention_bench.layers_in_turn(shape, 2**13, 1, bf16, CPU) == 4
 
 
 def test_fp32_is_no_peer_of_a_gpu() -> None:

@@ -18,8 +18,8 @@ def test_each_round_calls_every_contender_once(monkeypatch) -> None:
     monkeypatch.setitem(clock.FLUSHED_BYTES, "cpu", 64)
     calls: list[str] = []
     contenders = {
-        "slow": Contender(lambda: (calls.append("slow"), time.sleep(0.02))),
-        "fast": Contender(lambda: calls.append("fast")),
+        "slow": Contender([lambda: (calls.append("slow"), time.sleep(0.02))]),
+        "fast": Contender([lambda: calls.append("fast")]),
     }
     timings = time_in_turn(contenders, CPU, 4)
     assert calls[2 * clock.WARM_UPS :] == ["slow", "fast"] * 4
@@ -30,9 +30,24 @@ def test_each_round_calls_every_contender_once(monkeypatch) -> None:
         assert (timing.repeats, timing.launch) == (4, "eager")
 
 
+def test_layers_are_called_one_after_another_and_each_finds_the_caches_cold(monkeypatch) -> None:
+    monkeypatch.setitem(clock.FLUSHED_BYTES, "cpu", 64)
+    calls: list[str] = []
+    monkeypatch.setattr(clock, "_time", lambda call, flushed, device: (calls.append("flush"), call())[1])
+
+    def layer(name: str, ms: float) -> clock.Call:
+        return lambda: (calls.append(name), ms)[1]
+
+    contenders = {"a": Contender([layer("a0", 1.0), layer("a1", 3.0)]), "b": Contender([layer("b0", 5.0)])}
+    timings = time_in_turn(contenders, CPU, 3)
+    assert calls[3 * clock.WARM_UPS :] == ["flush", "a0", "flush", "a1", "flush", "b0"] * 3
+    assert (timings["a"].ms, timings["b"].ms) == (2.0, 5.0)
+    assert (timings["a"].fastest_ms, timings["a"].slowest_ms, timings["a"].repeats) == (2.0, 2.0, 3)
+
+
 def test_no_new_round_starts_after_the_time_is_up(monkeypatch) -> None:
     monkeypatch.setitem(clock.FLUSHED_BYTES, "cpu", 64)
-    timing = time_in_turn({"one": Contender(lambda: time.sleep(0.001))}, CPU, 50, seconds=0)["one"]
+    timing = time_in_turn({"one": Contender([lambda: time.sleep(0.001)])}, CPU, 50, seconds=0)["one"]
     assert timing.repeats == clock.LEAST_REPEATS
 
 
@@ -52,9 +67,9 @@ def test_a_call_is_replayed_as_a_graph_unless_it_synchronizes() -> None:
     device = torch.device("cuda")
     numbers = torch.ones(2**20, device=device)
     contenders = {
-        "captured": Contender(lambda: numbers.mul(2)),
-        "synchronizes": Contender(lambda: bool(numbers.sum() > 0)),
-        "not to capture": Contender(lambda: numbers.mul(2), capturable=False),
+        "captured": Contender([lambda: numbers.mul(2)]),
+        "synchronizes": Contender([lambda: bool(numbers.sum() > 0)]),
+        "not to capture": Contender([lambda: numbers.mul(2)], capturable=False),
     }
     timings = time_in_turn(contenders, device, 3)
     assert [timing.launch for timing in timings.values()] == ["graph", "eager", "eager"]
