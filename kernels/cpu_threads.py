@@ -27,6 +27,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked.set)
 
 
+_Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class Body:
+    """A C function of one address, compiled by numba: the team's threads call it without Python."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.compiled, self.function = compiled, _Function(compiled.address)
+
+    def __call__(self, address: int) -> None:
+        self.function(address)
+
+
 class Pace:
     """Whether threads pay for calls of one size, from what calls took: on a machine with other work they often do not.
 
@@ -71,6 +84,7 @@ def run_together(work: Work, calls: Calls, size: int = 0) -> None:
     """work(*call) for calls that share out the same items: some are not made where others can take every item.
 
     Args:
+        work, calls: a Body's calls are all of the same address.
         size: bytes that the items read, together: calls of the same work, about the same size and number are timed
             together.
 
@@ -103,14 +117,16 @@ def _team() -> Callable[..., None] | None:
         run = ctypes.CDLL(torch._C.__file__).GOMP_parallel
     except (OSError, AttributeError):
         return None
-    run.argtypes, run.restype = (_Body, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    run.argtypes, run.restype = (_Function, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
     return run
 
 
-_Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
 def _in_team(work: Work, calls: Calls) -> None:
+    run = _team()
+    assert run is not None
+    if isinstance(work, Body):
+        run(work.function, calls[0][0], len(calls), 0)
+        return
     left, errors = list(calls), []
 
     def one(_: object) -> None:
@@ -119,9 +135,7 @@ def _in_team(work: Work, calls: Calls) -> None:
         except BaseException as error:  # it cannot pass through the runtime: raised below
             errors.append(error)
 
-    run = _team()
-    assert run is not None
-    run(_Body(one), None, len(calls), 0)
+    run(_Function(one), None, len(calls), 0)
     if errors:
         raise errors[0]
 

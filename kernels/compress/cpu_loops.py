@@ -151,7 +151,7 @@ def compress_items(files):
     def compress_items(keys, values, blocks, heads, records, ids, sizes, rotates_values, counter, s):
         """Blocks and heads, as long as `counter` has any, to records[ids]; whole blocks where heads share norms."""
         parts = 1 if sizes.norms_shared else heads
-        item = next_item(counter)
+        item = next_item(counter, 0)
         while item < (blocks * parts if files else 0):
             b, h = item // parts, item % parts
             at = ids[b] * records.stride
@@ -165,6 +165,6 @@ def compress_items(files):
                 start = sizes.shared_bytes + head * sizes.head_bytes
                 k, v = key + head * keys.head, value + head * values.head
                 compress_head(keys, values, k, v, row8, row16, row32, start, sizes, rotates_values, s)
-            item = next_item(counter)
+            item = next_item(counter, 0)
 
     return compress_items

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numba.extending import overload
+from functools import lru_cache
 
-from ..cpu_compile import bare, inlined, kept
-from .cpu_exact import add_exact_values, exact_scores
+import numpy as np
+
+from ..cpu_compile import bare, inlined, kept_body
+from ..cpu_support import Records
+from ..cpu_threads import Body
+from .cpu_exact import ExactStates, add_exact_values, exact_scores, read_token
+from .cpu_features import instruction_set
 from .cpu_floats import add_dot_products, add_weighted_rows
-from .cpu_ir import STEP
-from .cpu_join import rotate
+from .cpu_job import BEGUN, DONE, ITEMS, WRONG
+from .cpu_join import join_shares, rotate
 from .cpu_loops import exponential, fill, read_norms
 from .cpu_products import LARGEST, add_byte_products
-from .cpu_sets import Portable
-from .cpu_vectors import largest, next_item, prefetch, total
+from .cpu_reads import FAR, JOB, array_at, job_at, scratch_at, sizes_at
+from .cpu_sizes import STEP
+from .cpu_vectors import as_float, largest, next_item, prefetch, total
 
 
 @bare
-def scale_query(query, scaling, v):
-    """Query rows, scaled, as fp32."""
-    for m in range(query.shape[0]):
-        row, line = v.exact[m], query[m]
-        for c in range(row.shape[0]):
-            row[c] = line[c] * scaling
+def scale_query(query, first, kind, scaling, v):
+    """Query rows, the first at query[first:], scaled, as fp32."""
+    rows, width = v.exact.shape
+    for m in range(rows):
+        row = v.exact[m]
+        read_token(query, first + m * width, kind, row, width)
+        for c in range(width):
+            row[c] *= scaling
 
 
 @bare
-def take_query(query, scaling, sizes, v):
+def take_query(query, first, kind, scaling, sizes, v):
     """Query rows, rotated and scaled, as fp32 and as 16-bit vectors with their sums."""
-    scale_query(query, scaling, v)
-    for m in range(query.shape[0]):
+    scale_query(query, first, kind, scaling, v)
+    for m in range(v.exact.shape[0]):
         row, vector = v.exact[m], v.vectors[m]
         if sizes.rotates_keys:
             rotate(row, sizes.rotated_width)
@@ -44,19 +51,16 @@ def take_query(query, scaling, sizes, v):
         v.units[m], v.sums[m, 0] = unit, added
 
 
-def add_products(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
-    """out [rows, matrix rows] = out * keep + the products of v with a head's keys or values: see _add_products."""
+@inlined
+def on_bytes(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
+    """out [rows, matrix rows] = out * keep + the products of v with a head's keys or values."""
+    add_byte_products(isa, rows, v, row8, head, matrix, amplitude, s, keep, out)
 
 
-@overload(add_products, inline="always")
-def _add_products(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
-    if isa.instance_class is Portable:
-        return lambda isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out: add_dot_products(
-            rows, v.exact, row8, row16, head, matrix, amplitude, s, keep, out
-        )
-    return lambda isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out: add_byte_products(
-        isa, rows, v, row8, head, matrix, amplitude, s, keep, out
-    )
+@inlined
+def in_fp32(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
+    """The same for any processor."""
+    add_dot_products(rows, v.exact, row8, row16, head, matrix, amplitude, s, keep, out)
 
 
 @bare
@@ -128,10 +132,10 @@ def weigh(run, exact, s):
 
 
 @inlined
-def attend_block(isa, records, block, ahead, head, length, first, seen, added, sizes, s, part):
+def attend_block(isa, add_products, records, block, ahead, head, length, first, seen, added, sizes, s, part):
     """One block of one head: its weights and weighted values are joined to s.high, s.total and part.
 
-    `ahead`: the block whose bytes are asked for meanwhile.
+    add_products: on_bytes or in_fp32. ahead: the block whose bytes are asked for meanwhile.
     """
     at, next_at = block * records.stride, ahead * records.stride + head
     row8, row16, row32 = records.bytes[at:], records.halves[at // 2 :], records.floats[at // 4 :]
@@ -156,56 +160,120 @@ def attend_block(isa, records, block, ahead, head, length, first, seen, added, s
 
 
 @bare
-def attend_exact(states, b, h, sizes, s, part):
+def attend_exact(states, b, h, tokens, sizes, s, part):
     """Exact tokens of one head, joined to s.high, s.total and part, as many at a time as a block has."""
     keys_at, values_at = states.key_at, states.value_at
-    for start in range(0, states.lengths[b], sizes.block_size):
-        count = min(sizes.block_size, states.lengths[b] - start)
+    for start in range(0, tokens, sizes.block_size):
+        count = min(sizes.block_size, tokens - start)
         exact_scores(states, b * keys_at[0] + h * keys_at[1] + start * keys_at[2], count, s)
         weigh(sizes.weight_run, True, s)
         add_exact_values(states, b * values_at[0] + h * values_at[1] + start * values_at[2], count, s, part)
 
 
-@kept
-def attend_blocks(files):
-    def attend_blocks(isa, query, records, table, lengths, seen, added, exact, scaling, sizes, counter, s, output, lse):
-        """Takes items until there are none: a share of the blocks of one KV head of one sequence, or its exact tokens.
+@inlined
+def attend_share(isa, add_products, job, data, share, b, h, sizes, s, part):
+    """A share of the blocks of one KV head of one sequence; 0, or 1 where table or lengths point past something."""
+    records, table, lengths, query, states, scaling, seen, added = data
+    head, blocks, size = sizes.shared_bytes + h * sizes.head_bytes, job.blocks, sizes.block_size
+    take_query(query, (b * job.heads + h) * job.rows * sizes.head_dim, states.kind, scaling, sizes, s.queries)
+    mask, more = seen[min(b, job.seen_batch - 1)], added[min(b, job.added_batch - 1), min(h, job.added_heads - 1)]
+    for j in range(blocks * share // job.shares, blocks * (share + 1) // job.shares):
+        block, ahead, length = table[b, j], table[b, min(j + 1, blocks - 1)], lengths[b, j]
+        if block < 0 or block >= job.capacity or length < 0 or length > size:
+            return 1
+        if length:
+            attend_block(isa, add_products, records, block, ahead, head, length, j * size, mask, more, sizes, s, part)
+    return 0
 
-        query float32 [batch, heads, rows, head_dim]; records are cpu.Records; seen uint8 [batch or 1, rows or 1, slots]
-        and added float32 [batch, heads, rows, slots], each of no slots where there is none; exact are
-        cpu_exact.ExactStates; sizes from sizes_of(layout); counter int64 [1], shared by the threads. Writes each
-        share's output float32 [shares, batch, heads, rows, head_dim], not un-rotated, and lse [shares, batch, heads,
-        rows]; the last share is that of exact tokens, where there are any.
-        """
-        shares, batch, heads, rows = lse.shape if files else (0, 0, 0, 0)
-        packed = shares - 1 if exact.lengths.shape[0] else shares
-        blocks, size = table.shape[1], sizes.block_size
-        item = next_item(counter)
-        while item < shares * batch * heads:
-            # one share of each after another, exact tokens last: a small item fills the gap that large ones leave
-            share, b, h = item // (batch * heads), item // heads % batch, item % heads
-            part, head = output[share, b, h], sizes.shared_bytes + h * sizes.head_bytes
-            for m in range(rows):
-                fill(part[m], 0)
-            fill(s.high, -np.inf)
-            fill(s.total, 0)
-            if share == packed:
-                scale_query(query[b, h], scaling, s.queries)
-                attend_exact(exact, b, h, sizes, s, part)
-            else:
-                take_query(query[b, h], scaling, sizes, s.queries)
-                mask = seen[min(b, seen.shape[0] - 1)]
-                more = added[min(b, added.shape[0] - 1), min(h, added.shape[1] - 1)]
-                for j in range(blocks * share // packed, blocks * (share + 1) // packed):
-                    if lengths[b, j] == 0:
-                        continue
-                    block, ahead, length = table[b, j], table[b, min(j + 1, blocks - 1)], lengths[b, j]
-                    attend_block(isa, records, block, ahead, head, length, j * size, mask, more, sizes, s, part)
-            for m in range(rows):
-                whole = s.total[m]
-                lse[share, b, h, m] = s.high[m] + np.log(whole) if whole > 0 else -np.inf
-                for d in range(part.shape[1]):
-                    part[m, d] /= whole if whole > 0 else np.float32(1)
-            item = next_item(counter)
 
-    return attend_blocks
+@inlined
+def attend_items(isa, add_products, job, counters, data, sizes, s, output, lse):
+    """Takes items until there are none: a share of the blocks of one KV head of one sequence, or its exact tokens.
+
+    Writes each share's output float32 [shares, batch, heads, rows, head_dim], not un-rotated, and lse [shares, batch,
+    heads, rows]; the last share is that of exact tokens, where there are any. Who finishes the last item joins them.
+    """
+    query, states, scaling, batch, heads = data[3], data[4], data[5], job.batch, job.heads
+    items, item = (job.shares + job.exact) * batch * heads, next_item(counters, ITEMS)
+    while item < items:
+        # one share of each after another, exact tokens last: a small item fills the gap that large ones leave
+        share, b, h = item // (batch * heads), item // heads % batch, item % heads
+        part = output[share, b, h]
+        for m in range(job.rows):
+            fill(part[m], 0)
+        fill(s.high, -np.inf)
+        fill(s.total, 0)
+        if share == job.shares:
+            scale_query(query, (b * heads + h) * job.rows * sizes.head_dim, states.kind, scaling, s.queries)
+            tokens = array_at(job.counts, (batch,), np.int64)[b] if job.counts else job.tokens
+            attend_exact(states, b, h, tokens, sizes, s, part)
+        elif attend_share(isa, add_products, job, data, share, b, h, sizes, s, part):
+            counters[WRONG] = 1
+        for m in range(job.rows):
+            whole = s.total[m]
+            lse[share, b, h, m] = s.high[m] + np.log(whole) if whole > 0 else -np.inf
+            for d in range(part.shape[1]):
+                part[m, d] /= whole if whole > 0 else np.float32(1)
+        if next_item(counters, DONE) == items - 1:
+            join_shares(output, lse, job.exact, job.unrotates, sizes.rotated_width)
+        item = next_item(counters, ITEMS)
+
+
+@inlined
+def attend_job(address, isa, add_products, element):
+    """What one thread does for the job at an address; see cpu_job.Job."""
+    job, counters = job_at(address), array_at(address, (FAR,), np.int64)
+    sizes, s = sizes_at(job.sizes), scratch_at(counters[JOB + next_item(counters, BEGUN)])
+    batch, heads, rows, shares = job.batch, job.heads, job.rows, job.shares + job.exact
+    records = Records(
+        array_at(job.records, (FAR,), np.uint8), array_at(job.records, (FAR,), np.uint16),
+        array_at(job.records, (FAR,), np.float32), job.stride,
+    )  # fmt: skip
+    states = ExactStates(
+        array_at(job.keys, (FAR,), element), array_at(job.values, (FAR,), element), job.kind,
+        (job.key_at_sequence, job.key_at_head, job.key_at_token),
+        (job.value_at_sequence, job.value_at_head, job.value_at_token),
+    )  # fmt: skip
+    data = (
+        records,
+        array_at(job.table, (batch, job.blocks), np.int64),
+        array_at(job.lengths, (batch, job.blocks), np.int64),
+        array_at(job.query, (FAR,), element),
+        states,
+        as_float(np.int32(job.scaling)),
+        array_at(job.seen, (job.seen_batch, job.seen_rows, job.seen_slots), np.uint8),
+        array_at(job.added, (job.added_batch, job.added_heads, rows, job.added_slots), np.float32),
+    )
+    output = array_at(job.output, (shares, batch, heads, rows, sizes.head_dim), np.float32)
+    lse = array_at(job.lse, (shares, batch, heads, rows), np.float32)
+    attend_items(isa, add_products, job, counters, data, sizes, s, output, lse)
+
+
+# what is handed down is global here: as a value of the closure it would not be found again on disk
+def _on_bytes(isa, element):
+    def make(files):
+        def attend_on_bytes(address):
+            attend_job(address if files else 0, isa, on_bytes, element)
+
+        return attend_on_bytes
+
+    return make
+
+
+def _in_fp32(isa, element):
+    def make(files):
+        def attend_in_fp32(address):
+            attend_job(address if files else 0, isa, in_fp32, element)
+
+        return attend_in_fp32
+
+    return make
+
+
+@lru_cache(maxsize=16)
+def attend_blocks(name: str, single: bool) -> Body:
+    """The loops for an instruction set, and for queries and exact tokens of float32 or of 16 bits."""
+    isa = instruction_set(name)
+    # an overload by the type of isa would not become part of its caller as it should
+    make = _in_fp32 if isa.plain else _on_bytes
+    return kept_body(make(isa, np.float32 if single else np.uint16))

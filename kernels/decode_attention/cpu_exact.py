@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numba import types
 from numba.extending import overload
 
 from ..cpu_compile import bare
+from .cpu_features import BFLOAT16
 from .cpu_loops import fill
 
-FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
-KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 # what moves a half's exponent to a single's
 HALF_TO_SINGLE = np.float32(2.0**112)
 
@@ -23,8 +21,8 @@ class ExactStates(NamedTuple):
 
     Attributes:
         keys, values: one axis, float32, or uint16 with the bits of the 16-bit number that `kind` says.
+        kind: of cpu_features.KINDS.
         key_at, value_at: elements from one sequence, head and token to the next.
-        lengths: int64 [batch], tokens of each sequence; of no elements where there are none at all.
     """
 
     keys: np.ndarray
@@ -32,27 +30,6 @@ class ExactStates(NamedTuple):
     kind: int
     key_at: tuple[int, int, int]
     value_at: tuple[int, int, int]
-    lengths: np.ndarray
-
-
-def exact_states(keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor | None) -> ExactStates:
-    """keys, values [batch, heads, tokens, head_dim] of float32, bfloat16 or float16, as views."""
-    batch, _, tokens, _ = keys.shape
-    counts = np.full(batch, tokens) if lengths is None else lengths.numpy()
-    (a, b, c, _), (d, e, f, _) = keys.stride(), values.stride()
-    return ExactStates(_flat(keys), _flat(values), KINDS[keys.dtype], (a, b, c), (d, e, f), counts)
-
-
-def no_states(dtype: torch.dtype) -> ExactStates:
-    """Of the types of exact_states for queries of a dtype, so that the loops are not compiled for them apart."""
-    nothing = np.empty(0, np.float32 if dtype == torch.float32 else np.uint16)
-    return ExactStates(nothing, nothing, KINDS[dtype], (0, 0, 0), (0, 0, 0), np.empty(0, np.int64))
-
-
-def _flat(states: torch.Tensor) -> np.ndarray:
-    last = sum((size - 1) * stride for size, stride in zip(states.shape, states.stride(), strict=True))
-    flat = states.as_strided((last + 1,), (1,))
-    return flat.numpy() if states.dtype == torch.float32 else flat.view(torch.uint16).numpy()
 
 
 def read_token(source, at, kind, line, width):
@@ -115,8 +92,3 @@ def add_exact_values(states, first, count, s, part):
             row, weight = part[m], weights[m, t]
             for d in range(width):
                 row[d] += weight * s.line[d]
-
-
-def can_join(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> bool:
-    """Whether the loops read exact tokens of these types beside queries of that one."""
-    return query.dtype in KINDS and keys.dtype == values.dtype == query.dtype and keys.shape[2] > 0

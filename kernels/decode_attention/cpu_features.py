@@ -17,6 +17,9 @@ SETS: dict[str, tuple[str, ...]] = {
     "avx2": ("avx2", "f16c"),
     "portable": (),
 }
+# of queries and exact tokens that the loops read as they are
+FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
+KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 
 
 @lru_cache(maxsize=1)

@@ -9,9 +9,9 @@ from numba import types
 from numba.core import cgutils
 
 from .cpu_sets import shifts_codes, width
+from .cpu_sizes import STEP as STEP
 
 I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
-STEP = 16  # elements of a vector of 16-bit numbers; columns that one transposition takes: 128 bits of each row
 
 
 def vec(element: ir.Type, count: int) -> ir.VectorType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..cpu_compile import bare, kept
+from ..cpu_compile import bare
 
 
 @bare
@@ -40,19 +40,16 @@ def join_row(output, lse, step):
     lse[0] = most + np.log(total)
 
 
-@kept
-def join_shares(files):
-    def join_shares(output, lse, exact, rotates, width):
-        """The shares [shares, batch, heads, rows, ...] joined into the first; all but `exact`, the last, un-rotated."""
-        packed = lse.shape[0] - exact
-        for b in range(lse.shape[1] if files else 0):
-            for h in range(lse.shape[2]):
-                for m in range(lse.shape[3]):
-                    if packed > 1:
-                        join_row(output[:packed, b, h, m], lse[:packed, b, h, m], 1)
-                    if rotates:
-                        rotate(output[0, b, h, m], width)
-                    if exact:
-                        join_row(output[:, b, h, m], lse[:, b, h, m], packed)
-
-    return join_shares
+@bare
+def join_shares(output, lse, exact, rotates, width):
+    """The shares [shares, batch, heads, rows, ...] joined into the first; all but `exact`, the last, un-rotated."""
+    packed = lse.shape[0] - exact
+    for b in range(lse.shape[1]):
+        for h in range(lse.shape[2]):
+            for m in range(lse.shape[3]):
+                if packed > 1:
+                    join_row(output[:packed, b, h, m], lse[:packed, b, h, m], 1)
+                if rotates:
+                    rotate(output[0, b, h, m], width)
+                if exact:
+                    join_row(output[:, b, h, m], lse[:, b, h, m], packed)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cpu_ir import STEP
-from .cpu_sizes import MatrixSizes, Sizes
+from .cpu_job import scratch_table
+from .cpu_sizes import STEP, MatrixSizes, Sizes
 
 
 class Rows(NamedTuple):
@@ -73,19 +73,32 @@ class Scratch(NamedTuple):
     weights: Rows
 
 
-_unused: defaultdict[tuple[Any, Sizes, int], list[Scratch]] = defaultdict(list)
+class Held(NamedTuple):
+    """A scratch, what the loops take it by (cpu_job.scratch_table), and where that lies."""
+
+    scratch: Scratch
+    table: np.ndarray
+    address: int
+
+
+_unused: defaultdict[tuple[Any, Sizes, int], list[Held]] = defaultdict(list)
 
 
 @contextmanager
-def borrowed(count: int, isa: Any, sizes: Sizes, rows: int) -> Iterator[list[Scratch]]:
+def borrowed(count: int, isa: Any, sizes: Sizes, rows: int) -> Iterator[list[Held]]:
     """Scratch for `count` threads that nobody else has meanwhile: making it anew costs more than a small call."""
     kept = _unused[isa, sizes, rows]
-    found = [_take(kept) or make_scratch(isa, sizes, rows) for _ in range(count)]
+    found = [_take(kept) or _hold(make_scratch(isa, sizes, rows)) for _ in range(count)]
     yield found
     kept.extend(found)
 
 
-def _take(kept: list[Scratch]) -> Scratch | None:
+def _hold(scratch: Scratch) -> Held:
+    table = scratch_table(scratch)
+    return Held(scratch, table, table.ctypes.data)
+
+
+def _take(kept: list[Held]) -> Held | None:
     try:
         return kept.pop()
     except IndexError:  # another thread may have taken the last

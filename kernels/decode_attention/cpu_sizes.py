@@ -10,6 +10,7 @@ from ..layout import BlockLayout, MatrixLayout
 from ..pack import packed_bytes
 from ..pack.reference import PLANES, plane_bytes
 
+STEP = 16  # elements of a vector of 16-bit numbers; columns that one transposition takes: 128 bits of each row
 NO_NORMS, LOG_NORMS, HALF_NORMS = 0, 1, 2
 
 

@@ -140,14 +140,14 @@ def address(typing: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
-def next_item(typing: Any, counter: Any) -> Any:
-    """Takes the next number of a counter that threads share."""
+def next_item(typing: Any, counters: Any, index: Any) -> Any:
+    """Takes the next number of a counter that threads share; what one wrote before, the next one sees."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = Place(context, builder, counter, args[0], I64(0))
-        return builder.atomic_rmw("add", place.at(0, I64), I64(1), "monotonic")
+        place = Place(context, builder, counters, args[0], args[1])
+        return builder.atomic_rmw("add", place.at(0, I64), I64(1), "acq_rel")
 
-    return types.int64(counter), generate
+    return types.int64(counters, types.int64), generate
 
 
 fold_16, fold_32 = _fold(STEP), _fold(2 * STEP)

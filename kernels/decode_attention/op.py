@@ -89,10 +89,11 @@ def packed_attention(
         table, lengths, visible, positions = trim_table(table, lengths, used, visible, positions, layout.block_size)
         if not table.shape[1]:
             return torch.zeros_like(query, dtype=torch.float32), query.new_full(query.shape[:3], -torch.inf).float()
+    compiled = backend == "auto" and cpu.fits(query)
+    if compiled and (key_bias is None or positions is None):
+        return cpu.packed_attention(query, records, table, lengths, layout, scaling, visible)
     check_range(records, table, lengths, layout.block_size)
-    if backend == "auto" and cpu.fits(query):
-        if key_bias is None or positions is None:
-            return cpu.packed_attention(query, records, table, lengths, layout, scaling, visible)
+    if compiled and key_bias is not None and positions is not None:
         return biased.packed_attention(query, records, table, lengths, layout, scaling, visible, key_bias, positions)
     return reference.packed_attention(query, records, table, lengths, layout, scaling, visible, key_bias, positions)
 
@@ -152,7 +153,6 @@ def joint_attention(
             return triton.packed_attention(*call, visible, *bias, (keys, values), exact_visible, used, exact_lengths)
     plain = used is None and exact_visible is None and key_bias is None
     if plain and backend == "auto" and cpu.joins(query, keys, values):
-        check_range(records, table, lengths, layout.block_size)
         exact = keys, values, exact_lengths
         return cpu.packed_attention(query, records, table, lengths, layout, scaling, visible, exact=exact)
     packed = packed_attention(query, records, table, lengths, layout, scaling, visible, *bias, backend, used)

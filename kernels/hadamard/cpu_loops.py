@@ -94,10 +94,10 @@ def rotate_rows(files):
     def rotate_rows(rows, share, width, counter):
         """Rows [count, channels] in place, `share` at a time, as long as `counter` has any."""
         count = rows.shape[0] if files else 0
-        first = next_item(counter) * share
+        first = next_item(counter, 0) * share
         while first < count:
             for r in range(first, min(first + share, count)):
                 rotate_row(rows[r], rows.shape[1], width)
-            first = next_item(counter) * share
+            first = next_item(counter, 0) * share
 
     return rotate_rows

@@ -222,6 +222,35 @@ def test_which_sets_read_which_layouts() -> None:
         instruction_set("sse")
 
 
+@pytest.mark.parametrize("name", available_sets())
+def test_loops_are_found_on_disk_by_another_process(name: str) -> None:
+    """numba looks them up by what a function closes over; a compiled function in there has another name every time."""
+    from oscar_x.kernels.decode_attention.cpu_blocks import attend_blocks
+
+    closed_over = [cell.cell_contents for cell in attend_blocks(name, False).compiled._pyfunc.__closure__]
+    assert instruction_set(name) in closed_over
+    assert not any(hasattr(value, "py_func") for value in closed_over)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_points_past_the_pool_is_refused(dtype: torch.dtype) -> None:
+    layout, records, table, _ = make(PRESETS["balanced"])
+    query, lengths = torch.randn(1, HEADS, 3, 64, dtype=dtype), torch.full((1, 5), 128)
+    for name, place, value in (("table", table, 5), ("table", table, -1), ("lengths", lengths, 129)):
+        before, place[0, 3] = int(place[0, 3]), value
+        with pytest.raises(ValueError, match=f"{name} holds {value}"):
+            cpu.packed_attention(query, records, table, lengths, layout, 0.2)
+        place[0, 3] = before
+    assert cpu.packed_attention(query, records, table, lengths, layout, 0.2)[0].isfinite().all()
+
+
+def test_double_queries_are_read_as_single() -> None:
+    layout, records, table, _ = make(PRESETS["balanced"])
+    query, lengths = torch.randn(1, HEADS, 3, 64), torch.full((1, 5), 128)
+    found, expected = (packed_attention(q, records, table, lengths, layout, 0.2)[0] for q in (query.double(), query))
+    assert torch.equal(found, expected)
+
+
 def test_what_it_leaves_to_the_reference() -> None:
     assert cpu.fits(torch.randn(1, 2, 3, 64))
     assert not cpu.fits(torch.randn(1, 2, cpu.MOST_ROWS + 1, 64))

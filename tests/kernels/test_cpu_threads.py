@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from threading import Barrier, Thread
 
+import numpy as np
 import pytest
 
 from oscar_x.kernels import cpu_threads as threads
@@ -44,6 +46,34 @@ def share_out(count: int) -> list[int]:
 def test_every_item_is_taken_once(count: int) -> None:
     for _ in range(20):
         assert share_out(count) == list(range(ITEMS))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_a_c_function_is_called_without_python(count: int) -> None:
+    body = _taking_body()
+    for _ in range(20):
+        taken = np.zeros(1 + ITEMS, np.int64)  # the next item, then how often each was taken
+        run_together(body, [(taken.ctypes.data,)] * count)
+        assert taken[1:].tolist() == [1] * ITEMS
+
+
+@lru_cache(maxsize=1)
+def _taking_body() -> threads.Body:
+    cpu_compile = pytest.importorskip("oscar_x.kernels.cpu_compile", reason="needs numba")
+    from oscar_x.kernels.decode_attention.cpu_reads import array_at
+    from oscar_x.kernels.decode_attention.cpu_vectors import next_item
+
+    def make(files):
+        def take_items(address):
+            numbers = array_at(address, (1 + ITEMS,), np.int64)
+            item = next_item(numbers, 0) if files else ITEMS
+            while item < ITEMS:
+                numbers[1 + item] += 1
+                item = next_item(numbers, 0)
+
+        return take_items
+
+    return cpu_compile.kept_body(make)
 
 
 def test_calls_run_beside_one_another() -> None:
