@@ -79,6 +79,7 @@ def _demo_text(
 
         model = load(path, kv_bits, preset=preset, profile=profile, online=online, device=device)
         task = make_task(model, text=text, question=prompt, context=context, max_new_tokens=max_new_tokens)
+    with working(console, "Warming up; kernels are compiled at the first use on a machine"):
         sides = make_sides(model)
     tokens = len(task.context)
     chosen = f"preset {preset}" if profile is None else f"profile {profile}"

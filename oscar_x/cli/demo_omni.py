@@ -47,6 +47,7 @@ def demo_omni(
 
         loaded = load(path, kv_bits, preset=preset, profile=profile, online=online, device=device)
         clip = shipped_clip()
+    with working(console, "Warming up; kernels are compiled at the first use on a machine"):
         warm_up(loaded)
     heard = loaded.adapter.media is not None and loaded.adapter.media.sound_in_video
     show_clip(console, clip, heard)

@@ -87,8 +87,16 @@ def make_sides(model: OscarModel) -> tuple[Side, Side]:
     """The full cache of transformers, and the compressed one."""
     shared = (model.model, tokenizer_of(model.processor))
     full = DynamicCache(config=model.model.config)
-    next_logits(model.model, model.new_cache(), torch.zeros(256, dtype=torch.int64))  # first calls are slow everywhere
+    _warm_up(model)
     return Side("full cache", *shared, full), Side(compressed_name(model), *shared, model.new_cache())
+
+
+def _warm_up(model: OscarModel) -> None:
+    """Pack a prompt and decode from it, so that what is compiled at its first use is not timed later."""
+    cache = model.new_cache()
+    prompt = model.config.block_size + model.config.residual_length + model.config.most_sinks
+    for count in (prompt, 1):
+        next_logits(model.model, cache, torch.zeros(count, dtype=torch.int64))
 
 
 def compressed_name(model: OscarModel) -> str:

@@ -41,6 +41,19 @@ def test_a_context_too_long_for_model_or_text_says_what_fits(model, tmp_path):
         task_of(model, text=str(short))
 
 
+def test_what_is_timed_is_compiled_before(model, monkeypatch):
+    """Nothing of a first use is left for the timed steps: packed blocks were written, and read by one query."""
+    made = []
+    new_cache = model.new_cache
+    monkeypatch.setattr(model, "new_cache", lambda: made.append(new_cache()) or made[-1])
+    make_sides(model)
+    warm, timed = made
+    layers = len(warm.packed_layers)
+    assert [layer.packed_tokens for layer in warm.packed_layers] == [model.config.block_size] * layers
+    assert warm.packed_reads == model.config.block_size * layers
+    assert timed.get_seq_length() == 0
+
+
 def test_answers_leave_the_caches_for_the_scores(model):
     task, sides = task_of(model), make_sides(model)
     for side in sides:
