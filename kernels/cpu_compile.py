@@ -9,7 +9,10 @@ from zlib import crc32
 
 from numba import cfunc, njit, types
 
+from .cpu_notice import Notice
 from .cpu_threads import Body
+
+Make = Callable[[int], Callable[..., object]]
 
 # without the interpreter lock, and without counting references to arrays ("_nrt"), which costs more than the loops
 STRICT: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
@@ -40,35 +43,39 @@ def strict_inlined(function: Callable[..., object]) -> Callable[..., object]:
     return njit(inline="always", **STRICT)(function)
 
 
-def _of_these_files(make: Callable[[int], Callable[..., object]]) -> Callable[..., object]:
+def _of_these_files(make: Make) -> Callable[..., object]:
     """What `make` returns for a number that stands for the files of all operations' loops."""
     files = sorted(Path(__file__).parent.rglob("cpu*.py"))
     return make(crc32(b"".join(file.read_bytes() for file in files)) | 1)
 
 
-def kept(make: Callable[[int], Callable[..., object]], options: dict[str, Any] = OPTIONS) -> Callable[..., object]:
+def kept(what: str, seconds: int, options: dict[str, Any] = OPTIONS) -> Callable[[Make], Callable[..., object]]:
     """bare for what Python calls, kept on disk where a folder can be written.
 
-    numba looks for changes in one file and in what a function closes over: `make` is given a number that stands for
-    the files of all operations' loops, and returns a function that reads it.
+    numba looks for changes in one file and in what a function closes over: what is decorated is given a number that
+    stands for the files of all operations' loops, and returns a function that reads it.
+
+    Args:
+        what, seconds: what is said when it has to be compiled (cpu_notice.Notice).
     """
-    function = _of_these_files(make)
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder for it
-        return njit(**options)(function)
+
+    def compiled(make: Make) -> Callable[..., object]:
+        function = _of_these_files(make)
+        notice = Notice(what, seconds, function)
+        notice.watch()
+        return njit(cache=notice.folder is not None, **options)(function)
+
+    return compiled
 
 
-def kept_body(make: Callable[[int], Callable[..., object]]) -> Body:
-    """kept as a C function of one address, for threads that never take Python's lock (cpu_threads.run_together)."""
-    function, signature = _of_these_files(make), types.void(types.int64)
-    try:
-        compiled = cfunc(signature, cache=True, **OPTIONS)(function)
-    except RuntimeError:  # numba found no folder for it
-        compiled = cfunc(signature, **OPTIONS)(function)
-    return Body(compiled)
-
-
-def kept_strict(make: Callable[[int], Callable[..., object]]) -> Callable[..., object]:
+def kept_strict(what: str, seconds: int) -> Callable[[Make], Callable[..., object]]:
     """strict for what Python calls; what it calls in turn would take its arithmetic over if it were not strict."""
-    return kept(make, STRICT)
+    return kept(what, seconds, STRICT)
+
+
+def kept_body(what: str, seconds: int, make: Make) -> Body:
+    """kept as a C function of one address, for threads that never take Python's lock (cpu_threads.run_together)."""
+    function = _of_these_files(make)
+    notice = Notice(what, seconds, function)
+    with notice.watching():
+        return Body(cfunc(types.void(types.int64), cache=notice.folder is not None, **OPTIONS)(function))

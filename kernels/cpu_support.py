@@ -22,10 +22,15 @@ class Records(NamedTuple):
     stride: int
 
 
+def has_numba() -> bool:
+    """Whether the package is installed."""
+    return find_spec("numba") is not None
+
+
 @lru_cache(maxsize=1)
 def compiled_loops() -> bool:
     """Whether numba is there; says once when it is not."""
-    if find_spec("numba") is None:
+    if not has_numba():
         logger.warning(
             "numba is not installed: packing blocks and attention over them run on plain torch, several times slower"
         )

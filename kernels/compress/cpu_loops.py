@@ -146,7 +146,7 @@ def compress_head(keys, values, key, value, row8, row16, row32, head, sizes, rot
         amplitudes[part] = store_matrix(x, s.flat, row8, row16, head, matrix, s)
 
 
-@kept_strict
+@kept_strict("packing blocks", 8)
 def compress_items(files):
     def compress_items(keys, values, blocks, heads, records, ids, sizes, rotates_values, counter, s):
         """Blocks and heads, as long as `counter` has any, to records[ids]; whole blocks where heads share norms."""

@@ -276,4 +276,5 @@ def attend_blocks(name: str, single: bool) -> Body:
     isa = instruction_set(name)
     # an overload by the type of isa would not become part of its caller as it should
     make = _in_fp32 if isa.plain else _on_bytes
-    return kept_body(make(isa, np.float32 if single else np.uint16))
+    what = f"attention of {'fp32' if single else '16-bit'} queries ({name})"
+    return kept_body(what, 8 if isa.plain else 20, make(isa, np.float32 if single else np.uint16))

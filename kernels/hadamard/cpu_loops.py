@@ -89,7 +89,7 @@ def rotate_row(row, count, width):
         rotate_slowly(row, count, width)
 
 
-@kept_strict
+@kept_strict("rotations", 1)
 def rotate_rows(files):
     def rotate_rows(rows, share, width, counter):
         """Rows [count, channels] in place, `share` at a time, as long as `counter` has any."""

@@ -19,6 +19,7 @@ from oscar_x.cli.eval_command import eval_app
 from oscar_x.cli.failures import INTERRUPTED, explain
 from oscar_x.cli.info import info
 from oscar_x.cli.tni_command import tni
+from oscar_x.cli.warm import warm
 
 app = typer.Typer(
     name="oscar-x",
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(chat)
 app.command()(info)
+app.command()(warm)
 app.command()(tni)
 app.command()(calibrate)
 app.add_typer(eval_app, name="eval")

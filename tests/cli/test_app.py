@@ -17,7 +17,7 @@ from oscar_x.cli.app import app
 def test_help_names_every_command():
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
-    assert all(command in result.output for command in ("demo", "chat", "info", "eval"))
+    assert all(command in result.output for command in ("demo", "chat", "info", "warm", "eval"))
 
 
 def test_no_command_shows_the_help(oscar_x):

@@ -73,7 +73,7 @@ def _taking_body() -> threads.Body:
 
         return take_items
 
-    return cpu_compile.kept_body(make)
+    return cpu_compile.kept_body("a test", 1, make)
 
 
 def test_calls_run_beside_one_another() -> None:
