@@ -121,7 +121,7 @@ def methods_for(
     hf_model = model[0] if isinstance(model, tuple) else model.model
     for profile in (profiles or {}).values():
         profile.check(hf_model.config)
-        profile.check_weights(weight_samples(hf_model, find_adapter(hf_model.config)))
+        profile.compare_weights(weight_samples(hf_model, find_adapter(hf_model.config)))
     key_biases = None if isinstance(model, tuple) else model.key_biases or None
     return choose_methods(names, all_methods(key_biases, profiles))
 

@@ -77,8 +77,8 @@ def load(
 
     Raises:
         ValueError: an argument that is not allowed; raised before anything is loaded.
-        ProfileError: a profile that is damaged or was made for another model, before weights are read; or for another
-            fine-tuning, after.
+        ProfileError: a profile that is damaged or was made for another model, before weights are read. One that was
+            made for another fine-tuning is used, with a warning.
         UnknownModelError: nothing found under that name.
         UnsupportedModelError: an architecture without adapter; lists those that have one.
         CheckpointError: files that are incomplete or damaged.
@@ -111,7 +111,7 @@ def load(
         attention.register()
         model.set_attn_implementation("oscar")
     if chosen is not None:
-        chosen.check_weights(weight_samples(model, adapter))
+        chosen.compare_weights(weight_samples(model, adapter))
     loaded = OscarModel(model.eval(), processor, adapter, oscar, profile=chosen)
     logger.info("%s: %s", source, loaded)
     return loaded

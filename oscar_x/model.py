@@ -26,6 +26,7 @@ from .session import Parts, Session, SessionState, open_session
 from .speech import Speech, speak
 from .streaming import stream_text
 from .talker import Talker, find_talker
+from .weights import weight_samples
 
 
 class OscarModel:
@@ -68,8 +69,19 @@ class OscarModel:
         Args:
             offloading: keep the layers not in use on the CPU.
         """
-        biases = self.key_biases or None
-        return OscarCache(self.model.config, self.settings, key_biases=biases, offloading=offloading)
+        biases, weights = self.key_biases or None, weight_samples(self.model, self.adapter)
+        return OscarCache(self.model.config, self.settings, key_biases=biases, offloading=offloading, weights=weights)
+
+    def load_cache(self, path: str | PathLike[str]) -> OscarCache:
+        """A cache that OscarCache.save wrote, to go on from with this model.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CacheFileError: not a cache file, damaged, or made by another model or with other weights.
+        """
+        config, device = self.model.config, self.model.device
+        weights = weight_samples(self.model, self.adapter)
+        return OscarCache.load(path, config, key_biases=self.key_biases or None, weights=weights, device=device)
 
     def used(self, cache: OscarCache) -> None:
         """Make this the cache that memory() reports on."""
@@ -202,7 +214,7 @@ class OscarModel:
 
         Raises:
             FileNotFoundError: no such file.
-            CacheFileError: no session, damaged, or made by another model.
+            CacheFileError: no session, damaged, or made by another model or with other weights.
         """
         return open_session(self, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ from .cache.plan import plan_layers
 from .cache.serialize import model_signature
 from .cache_settings import CacheSettings
 from .errors import OscarError, first_line
-from .weights import same_weights, weight_difference
+from .weights import in_words, same_weights, weight_difference
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "oscar_x profile"
 PROFILE_VERSION = 2
@@ -91,19 +94,19 @@ class Profile:
         except ValueError as error:
             raise ProfileError(f"the profile does not fit its model: {error}") from error
 
-    def check_weights(self, found: str) -> None:
-        """Refuse a profile of another fine-tuning of the model.
+    def compare_weights(self, found: str) -> None:
+        """Warn of a profile of another fine-tuning or quantization of the model.
+
+        It is no error: settings of one fine-tuning make sound caches for another, only not the best.
 
         Args:
             found: samples of the loaded model's weights.
-
-        Raises:
-            ProfileError: the weights differ by more than the rounding of a dtype.
         """
         if not same_weights(self.weights, found):
-            raise ProfileError(
-                "the profile was made for other weights of this architecture: their samples differ by "
-                f"{weight_difference(self.weights, found):.1%}; calibrate this model, or leave profile out"
+            logger.warning(
+                "the profile was made for other weights of this architecture (%s): its settings are used, but need not "
+                "be the best for these, and what it measured does not hold for them; calibrate this model for its own",
+                in_words(weight_difference(self.weights, found)),
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from .media import MediaPart, Message, TextPart, parse_parts
 from .modality import stream_of_tokens
 from .prompts import Prompt, check_parts, load_media, placeholder_tokens, process, render, tokenizer_of
 from .streaming import stream_text
-from .weights import same_weights, weight_difference, weight_samples
 
 if TYPE_CHECKING:
     from .model import OscarModel
@@ -120,8 +119,7 @@ class Session:
         Raises:
             OSError: the file cannot be written.
         """
-        weights = weight_samples(self.model.model, self.model.adapter)
-        self.cache.save(path, notes={"session": json.dumps(vars(self.state)), "weights": weights})
+        self.cache.save(path, notes={"session": json.dumps(vars(self.state))})
 
     def add(self, media: Parts) -> None:
         """Read more media (or text) now; the question about them comes later. So a video can be read as it arrives.
@@ -247,25 +245,12 @@ def _behind(prompt: Prompt, tokens: list[int], held: int) -> Prompt:
 
 def open_session(model: OscarModel, path: str | PathLike[str]) -> Session:
     """See OscarModel.open_session."""
-    cache = OscarCache.load(path, model.model.config, key_biases=model.key_biases or None, device=model.model.device)
+    cache = model.load_cache(path)
     try:
         state = SessionState(**json.loads(cache.notes["session"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CacheFileError(f"{path} holds a cache but no session") from error
-    _check_weights(path, cache.notes.get("weights", ""), weight_samples(model.model, model.adapter))
     tokens = cache.get_seq_length()
     if not isinstance(state.tokens, list) or not tokens <= len(state.tokens) <= tokens + 1:
         raise CacheFileError(f"{path}: its token ids do not fit its cache of {tokens} tokens")
     return Session(model, cache, state)
-
-
-def _check_weights(path: str | PathLike[str], held: str, found: str) -> None:
-    try:
-        same = same_weights(held, found)
-    except ValueError as error:
-        raise CacheFileError(f"{path}: {error}") from error
-    if not same:
-        raise CacheFileError(
-            f"{path} was made by other weights of this architecture: their samples differ by "
-            f"{weight_difference(held, found):.1%}"
-        )

@@ -54,6 +54,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def fine_tuned(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny Llama with one projection of 5% other weights."""
+    import oscar_x
+
+    model, folder = oscar_x.load(tiny("llama"), device="cpu"), tmp_path_factory.mktemp("tuned")
+    with torch.no_grad():
+        model.model.get_decoder().layers[1].self_attn.k_proj.weight *= 1.05
+    model.model.save_pretrained(folder)
+    model.processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_media(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``tiny_media(family, **text_settings)``: the folder of a small random multimodal checkpoint, written once a
     session."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,10 @@ import torch
 
 import oscar_x
 from oscar_x import CacheSettings, OscarConfig, Profile, ProfileError, loading
-from oscar_x.cache.serialize import CacheFileError, model_signature
+from oscar_x.cache.serialize import model_signature
 from oscar_x.head_groups import HeadGroup
 from oscar_x.profile import Measured
-from oscar_x.weights import weight_difference, weight_samples
+from oscar_x.weights import weight_samples
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_no_profile_file(tiny, tmp_path):
         (lambda plain: plain.update(mood="good"), r"other fields than expected \(mood\)"),
         (lambda plain: plain.update(date=3), "date is 3, not a text"),
         (lambda plain: plain.update(weights="A"), "the samples of weights are damaged"),
-        (lambda plain: plain.update(weights="AAAA"), "the samples of weights are damaged: an odd number of bytes"),
+        (lambda plain: plain.update(weights="AAAA"), "the samples of weights are damaged: 3 bytes are no whole number"),
         (lambda plain: plain.pop("weights"), r"other fields than expected \(weights\)"),
         (lambda plain: plain.update(target=[]), "target is .*, not an object"),
         (lambda plain: plain["after"].update(kl="low"), "kl is 'low', not a number"),
@@ -138,33 +139,19 @@ def test_heads_come_back_too(llama, profile, tmp_path):
         replace(profile, settings=CacheSettings(OscarConfig(), {1: beyond})).check(llama.model.config)
 
 
-@pytest.fixture(scope="module")
-def fine_tuned(tiny, tmp_path_factory):
-    """The folder of the tiny Llama with other attention weights."""
-    model, folder = oscar_x.load(tiny("llama"), device="cpu"), tmp_path_factory.mktemp("tuned")
-    with torch.no_grad():
-        model.model.get_decoder().layers[1].self_attn.k_proj.weight *= 1.05
-    model.model.save_pretrained(folder)
-    model.processor.save_pretrained(folder)
-    return folder
-
-
-def test_another_fine_tuning_is_refused_and_another_dtype_is_not(tiny, llama, profile, fine_tuned, tmp_path):
+def test_another_fine_tuning_is_warned_of_and_another_dtype_is_not(tiny, llama, profile, fine_tuned, tmp_path, caplog):
     sampled = replace(profile, weights=weight_samples(llama.model, llama.adapter))
     sampled.save(tmp_path / "profile.json")
     assert Profile.load(tmp_path / "profile.json") == sampled
-    for dtype in ("float16", "bfloat16"):
+    caplog.set_level(logging.WARNING, "oscar_x")
+    for dtype in ("float32", "float16", "bfloat16"):
         assert oscar_x.load(tiny("llama"), profile=sampled, dtype=dtype, device="cpu").profile == sampled
-    with pytest.raises(ProfileError, match=r"made for other weights of this architecture: .* differ by \d\.\d%"):
-        oscar_x.load(fine_tuned, profile=sampled, device="cpu")
     assert oscar_x.load(fine_tuned, profile=profile, device="cpu").profile == profile  # nothing known of its weights
-
-
-def test_sessions_know_their_weights(llama, fine_tuned, tmp_path):
-    llama.new_session("Some text to remember. " * 4).save(tmp_path / "session")
-    llama.open_session(tmp_path / "session")
-    with pytest.raises(CacheFileError, match="made by other weights of this architecture"):
-        oscar_x.load(fine_tuned, device="cpu").open_session(tmp_path / "session")
+    assert caplog.messages == []
+    tuned = oscar_x.load(fine_tuned, profile=sampled, device="cpu")
+    (said,) = caplog.messages
+    assert "made for other weights of this architecture (samples of a projection differ by up to 5.0%)" in said
+    assert [layer.oscar for layer in tuned.new_cache().layers] == [sampled.settings[0], sampled.settings[1]]
 
 
 def test_profiles_of_the_first_version_are_read(profile, tmp_path):
@@ -175,12 +162,3 @@ def test_profiles_of_the_first_version_are_read(profile, tmp_path):
     del plain["weights"]
     path.write_text(json.dumps({**plain, "version": 1}))
     assert Profile.load(path) == profile
-
-
-def test_what_is_known_of_weights(llama):
-    samples = weight_samples(llama.model, llama.adapter)
-    assert weight_difference(samples, samples) == 0
-    assert weight_difference(samples, samples[:8]) == float("inf")
-    with torch.device("meta"):
-        offloaded = type(llama.model)(llama.model.config)
-    assert weight_samples(offloaded, llama.adapter) == ""

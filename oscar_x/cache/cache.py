@@ -41,6 +41,8 @@ class OscarCache(Cache):
         key_biases: for each layer with a large key-projection bias, that bias (OscarModel.new_cache finds them).
         offloading: keep layers on the CPU, each on its device only while it is in use.
         generated: what tokens behind the prompt are.
+        weights: samples of the model's weights (oscar_x.weights.weight_samples), which save() keeps, so that load()
+            can refuse those of another model; empty for none.
 
     Attributes:
         layer_settings: the compression settings of every layer.
@@ -56,12 +58,14 @@ class OscarCache(Cache):
         key_biases: Mapping[int, KeyBias] | None = None,
         offloading: bool = False,
         generated: Modality = Modality.TEXT,
+        weights: str = "",
     ) -> None:
         self.model_config = config
         self.layer_settings = _checked(oscar, config)
         self.layer_plan = plan_layers(config, self.layer_settings)
         self.shared = Shared(generated=generated)
         self.offloads = offloading
+        self.weights = weights
         self.notes: dict[str, str] = {}
         self._resident: int | None = None
         # the layers know the config, not the cache: a cycle would keep storage alive until garbage is collected
@@ -203,6 +207,7 @@ class OscarCache(Cache):
         config: PreTrainedConfig,
         *,
         key_biases: Mapping[int, KeyBias] | None = None,
+        weights: str = "",
         device: torch.device | str = "cpu",
     ) -> OscarCache:
         """Read a cache that save() wrote.
@@ -210,13 +215,16 @@ class OscarCache(Cache):
         Args:
             config: the config of the model that will use it.
             key_biases: as for the cache that was saved.
+            weights: samples of that model's weights; empty where they are not to be compared (OscarModel.load_cache
+                compares them).
             device: where to put the storage.
 
         Raises:
             FileNotFoundError: no such file.
-            CacheFileError: not a cache file, truncated, of another format version, or made by another model.
+            CacheFileError: not a cache file, truncated, of another format version, or made by another model
+                or with other weights.
         """
-        return serialize.load(cls, path, config, key_biases, torch.device(device))
+        return serialize.load(cls, path, config, key_biases, weights, torch.device(device))
 
 
 def _checked(oscar: Settings | None, config: PreTrainedConfig) -> CacheSettings:

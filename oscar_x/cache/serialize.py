@@ -20,6 +20,7 @@ from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidi
 from ..cache_settings import CacheSettings
 from ..errors import OscarError, first_line
 from ..key_bias import KeyBias
+from ..weights import in_words, same_weights, weight_difference
 from .columns import batch_size, restore_stream, stream_tensors
 from .layer import OscarLayer
 from .restore import check_row, restore_layer, whole
@@ -70,6 +71,8 @@ def save(cache: OscarCache, path: str | os.PathLike[str], notes: Mapping[str, st
     header = {
         "version": _version(cache.layer_settings),
         "signature": model_signature(cache.model_config),
+        "model": _name(cache.model_config),
+        "weights": cache.weights,
         "settings": cache.settings.to_dict(),
         **_layer_settings(cache),
         "layers": layers,
@@ -137,6 +140,7 @@ def load(
     path: str | os.PathLike[str],
     config: PreTrainedConfig,
     key_biases: Mapping[int, KeyBias] | None,
+    weights: str,
     device: torch.device,
 ) -> OscarCache:
     """See OscarCache.load."""
@@ -145,8 +149,9 @@ def load(
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata(), config)
+            _check_weights(header, weights, config)
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
-        cache = cls(config, _settings(header), key_biases=key_biases)
+        cache = cls(config, _settings(header), key_biases=key_biases, weights=_weights(header))
         _fill(cache, header["layers"], tensors)
         cache.shared.tell(restore_stream(tensors, batch_size(cache.layers), cache.get_seq_length()))
         cache.notes = {str(name): str(note) for name, note in header.get("notes", {}).items()}
@@ -172,6 +177,28 @@ def _header(metadata: dict[str, str] | None, config: PreTrainedConfig) -> dict[s
             f"made by another model (signature {header['signature']}, this model {model_signature(config)})"
         )
     return header
+
+
+def _weights(header: dict[str, Any]) -> str:
+    """Samples of the weights that made the file; empty where they are not known."""
+    # sessions were the first to keep them, among their notes
+    return header.get("weights", header.get("notes", {}).get("weights", ""))
+
+
+def _check_weights(header: dict[str, Any], found: str, config: PreTrainedConfig) -> None:
+    held = _weights(header)
+    weight_difference(held, held)  # damaged samples are refused even where there is nothing to compare them with
+    if not same_weights(held, found):
+        theirs, mine = header.get("model") or "a model without name", _name(config) or "without name"
+        raise CacheFileError(
+            f"made by {theirs}, and this model, {mine}, has other weights: {in_words(weight_difference(held, found))}"
+        )
+
+
+def _name(config: PreTrainedConfig) -> str:
+    """What the model was loaded as: a hub id, or a folder without what is above it; empty for one made in memory."""
+    name = str(getattr(config, "_name_or_path", "") or "")
+    return Path(name).name if Path(name).is_absolute() or Path(name).exists() else name
 
 
 def _fill(cache: OscarCache, layers: list[dict[str, Any]], tensors: dict[str, torch.Tensor]) -> None:
