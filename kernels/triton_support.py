@@ -6,15 +6,18 @@ import logging
 from collections.abc import Callable
 from dataclasses import astuple, fields
 from functools import cache, lru_cache
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import torch
+from packaging.version import Version
 
 from .layout import BlockLayout
 
 logger = logging.getLogger(__name__)
 
 LEAST_CAPABILITY = (8, 0)  # tensor cores that multiply fp16 by 8 columns
+LEAST_TRITON = "3.5"  # compiles products with 8 columns; the interpreter of older ones runs the kernels too
 TOKEN_NORMS = ("none", "per_head", "shared", "damped")
 
 
@@ -60,12 +63,19 @@ def refusal_of_device(device: torch.device) -> str | None:
         capability = torch.cuda.get_device_capability(device)
         if capability < LEAST_CAPABILITY:
             return f"compute capability {capability[0]}.{capability[1]} is below 8.0"
-        return None
+        return refusal_of_version(version("triton"))
     from .hadamard.triton import interpreted
 
     if device.type == "cpu" and interpreted():
         return None
     return f"device {device} is not CUDA, and Triton's interpreter is off (TRITON_INTERPRET=1)"
+
+
+def refusal_of_version(installed: str) -> str | None:
+    """Why a version of Triton does not compile the kernels, in words; None if it does."""
+    if Version(installed) >= Version(LEAST_TRITON):
+        return None
+    return f"Triton {installed} is older than {LEAST_TRITON}"
 
 
 def layout_numbers(layout: BlockLayout) -> list[int]:
