@@ -21,15 +21,15 @@ from ..kernel_check import milliseconds
 from .packed import PackedCase, packed_case
 from .shapes import Shape, find_shape
 
-WARPS, STAGES, PROGRAMS, LEAST_BLOCKS = (2, 4, 8), (1, 2, 3), (2, 4, 8, 16), (1, 2, 4)
+WARPS, STAGES, REGISTERS, PROGRAMS, LEAST_BLOCKS = (1, 2, 4), (2, 5), (0, 168), (2, 4, 8, 12), (1, 2)
 SHOWN = 3
 Timer = Callable[[PackedCase], float]
 
 
 def candidates(rows: int) -> Iterator[SplitConfig]:
     """Settings to try for a tile of this many query rows."""
-    for warps, stages, programs, blocks in product(WARPS, STAGES, PROGRAMS, LEAST_BLOCKS):
-        yield SplitConfig(rows, warps, stages, programs, blocks)
+    for settings in product(WARPS, STAGES, REGISTERS, PROGRAMS, LEAST_BLOCKS):
+        yield SplitConfig(rows, *settings)
 
 
 def entries(most_rows: int = 16) -> list[tuple[int, int, SplitConfig]]:
@@ -57,7 +57,7 @@ def sweep(
             break
         taken = time_candidate(config, cases, timer)
         if isinstance(taken, str):
-            left.append(f"{config[:5]}: {taken}")
+            left.append(f"{config[:-1]}: {taken}")
         else:
             found.append((taken, config))
     return sorted(found, key=lambda pair: pair[0]), left

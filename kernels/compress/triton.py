@@ -105,6 +105,7 @@ def compress_kernel(
     record = records + tl.load(ids + block) * R.record_bytes
     head = record + R.shared_bytes + kv_head * R.head_bytes
     amplitudes = (head + R.amplitude_at).to(tl.pointer_type(tl.float32))
+    block_size: tl.constexpr = R.block_size
     if tl.program_id(2) == 0:
         x = load_tokens(keys + block * key_block + kv_head.to(tl.int64) * key_head, key_token, R)
         if R.rotate_keys:
@@ -112,7 +113,7 @@ def compress_kernel(
         if R.norms:
             largest = tl.maximum(tl.max(tl.abs(x)), LEAST_NORMAL)
             if R.norms_shared:
-                norms = read_norms(record, head, tl.arange(0, R.block_size), R)
+                norms = tl.reshape(read_norms(record, head, 1, block_size, R), (block_size,))
                 own = tl.sqrt(token_squares(x, largest)) * largest
                 norms = tl.where(norms > 0, norms, tl.where(own > 0, own, 1.0))
             else:

@@ -39,7 +39,7 @@ def store_rows(pointer, codes, M: tl.constexpr, WIDTH: tl.constexpr, LENGTH: tl.
 
     Rows that share a byte are summed by a tensor-core product, exact in fp32, whatever the number of rows.
     """
-    padded: tl.constexpr = max(16, triton.next_power_of_2(LENGTH))
+    padded: tl.constexpr = triton.next_power_of_2(LENGTH) if LENGTH > 16 else 16
     rows: tl.constexpr = codes.shape[0]
     byte, row = tl.arange(0, padded)[:, None], tl.arange(0, rows)[None, :]
     col = tl.arange(0, codes.shape[1])[None, :]
@@ -75,8 +75,8 @@ def store_table_plane(row, scales, minimums, held, M: tl.constexpr, WIDTH: tl.co
         tl.store(row + col, (scales | (minimums << 4)).to(tl.uint8), mask=held)
     else:
         length: tl.constexpr = (2 * M.cols * WIDTH + 7) // 8
-        padded: tl.constexpr = max(16, triton.next_power_of_2(length))
-        copies: tl.constexpr = max(1, 16 // groups)  # a product has at least 16 rows
+        padded: tl.constexpr = triton.next_power_of_2(length) if length > 16 else 16
+        copies: tl.constexpr = 16 // groups if groups < 16 else 1  # a product has at least 16 rows
         byte, code = tl.arange(0, padded)[None, :], tl.arange(0, cols)[:, None]
         used = code < M.cols
         weights = tl.where(used, place_weights(byte, code, 2 * M.cols, WIDTH, 0), 0.0).to(tl.float16)

@@ -1,4 +1,4 @@
-"""Attention over packed blocks by Triton: split_kernel over shares of the blocks, merge_kernel over the shares."""
+"""Attention by Triton: split_kernel over shares of the blocks and of the exact tokens, merge_kernel over the shares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from ..layout import BlockLayout
 from ..triton_support import layout_numbers, layout_of
 from .reference import Part
 from .triton_bias import BiasTiles
-from .triton_configs import MERGE_CHUNK, MOST_SPLIT_ROWS, SplitConfig, split_config, split_count
+from .triton_configs import (
+    EXACT_CHUNK,
+    MERGE_CHUNK,
+    MERGE_WARPS,
+    MOST_SPLIT_ROWS,
+    SplitConfig,
+    split_config,
+    split_count,
+)
+from .triton_exact import EXACT_SLOTS
 from .triton_merge import merge_kernel
 from .triton_sizes import LEAST_DEPTH, LEAST_TILE, refusal, tiles_of
 from .triton_split import split_kernel
@@ -87,15 +96,16 @@ def packed_attention_op(
     config = split_config(head_dim, rows)
     tile = min(config.rows, max(LEAST_TILE, triton.next_power_of_2(rows)))
     tiles = batch * heads * triton.cdiv(rows, tile)
-    splits = split_count(config, tiles, table.shape[1], rows, _processors(query.device))
+    others = triton.cdiv(exact[0].shape[2], EXACT_SLOTS.value) if exact else 0
+    splits = split_count(config, tiles, table.shape[1], rows, _processors(query.device), others)
     whole = splits == 1 and not exact
-    part = query.new_empty(splits, batch, heads, rows, head_dim, dtype=torch.float32)
-    part_lse = query.new_empty(splits, batch, heads, rows, dtype=torch.float32)
-    call = query, records, table, lengths, used, bias
-    _split(*call, layout_of(layout), scaling, visible, attention_scaling, part, part_lse, config, tile, whole)
+    part = query.new_empty(splits + others, batch, heads, rows, head_dim, dtype=torch.float32)
+    part_lse = query.new_empty(part.shape[:-1], dtype=torch.float32)
+    tensors = query, records, table, lengths, used, visible, bias, exact, exact_visible, exact_lengths
+    _split(*tensors, layout_of(layout), scaling, attention_scaling, part, part_lse, others, config, tile, whole)
     if whole:
         return part[0], part_lse[0]
-    return _merge(part, part_lse, query, layout_of(layout), scaling, exact, exact_visible, exact_lengths)
+    return _merge(part, part_lse, others, layout_of(layout))
 
 
 @packed_attention_op.register_fake
@@ -110,52 +120,45 @@ def _split(
     table: torch.Tensor,
     lengths: torch.Tensor,
     used: torch.Tensor | None,
+    visible: torch.Tensor | None,
     bias: Tensors,
+    exact: Tensors,
+    exact_visible: torch.Tensor | None,
+    exact_lengths: torch.Tensor | None,
     layout: BlockLayout,
     scaling: float,
-    visible: torch.Tensor | None,
     attention_scaling: float,
     part: torch.Tensor,
     part_lse: torch.Tensor,
+    others: int,
     config: SplitConfig,
     tile: int,
     whole: bool,
 ) -> None:
-    (splits, batch, heads, rows, _), blocks = part.shape, table.shape[1]
+    (shares, batch, heads, rows, _), blocks = part.shape, table.shape[1]
+    slots = exact[0].shape[2] if exact else 0
     seen, seen_strides = _mask(visible, batch, rows, blocks * layout.block_size)
+    exact_seen, exact_seen_strides = _mask(exact_visible, batch, rows, slots)
+    exact_strides = [stride for states in exact for stride in states.stride()[:3]] or [0] * 6
     bias_tiles = _bias_tiles(bias)
     sizes = tiles_of(layout)
-    split_kernel[(batch * heads * triton.cdiv(rows, tile), splits)](
+    split_kernel[(batch * heads * triton.cdiv(rows, tile), shares)](
         query, records, table, lengths, used, place_masks(query.device), seen, *(tuple(bias) or (None,) * 4),
-        part, part_lse, rows, blocks, len(records), scaling, attention_scaling,
-        *query.stride()[:3], *seen_strides,
+        *(tuple(exact) or (None,) * 2), exact_seen, exact_lengths, part, part_lse,
+        rows, blocks, len(records), slots, others, scaling, attention_scaling,
+        *query.stride()[:3], *seen_strides, *exact_strides, *exact_seen_strides,
         R=sizes.record, K=sizes.keys, V=sizes.values, B=bias_tiles,
-        ROWS=tile, FINE=query.dtype == torch.float32, MASKED=visible is not None, WHOLE=whole,
-        num_warps=config.num_warps, num_stages=config.num_stages,
+        ROWS=tile, FINE=query.dtype == torch.float32, MASKED=visible is not None,
+        EXACT=bool(exact), EXACT_MASKED=exact_visible is not None, WHOLE=whole,
+        num_warps=config.num_warps, num_stages=config.num_stages, maxnreg=config.registers or None,
     )  # fmt: skip
 
 
-def _merge(
-    part: torch.Tensor,
-    part_lse: torch.Tensor,
-    query: torch.Tensor,
-    layout: BlockLayout,
-    scaling: float,
-    exact: Tensors,
-    visible: torch.Tensor | None,
-    exact_lengths: torch.Tensor | None,
-) -> Part:
-    splits, batch, heads, rows, _ = part.shape
+def _merge(part: torch.Tensor, part_lse: torch.Tensor, others: int, layout: BlockLayout) -> Part:
     output, lse = torch.empty_like(part[0]), torch.empty_like(part_lse[0])
-    slots = exact[0].shape[2] if exact else 0
-    seen, seen_strides = _mask(visible, batch, rows, slots)
-    strides = [stride for states in exact for stride in states.stride()[:3]] or [0] * 6
-    merge_kernel[(batch * heads * rows,)](
-        part, part_lse, query, *(tuple(exact) or (None,) * 2), seen, exact_lengths, output, lse,
-        rows, splits, slots, scaling,
-        *query.stride()[:3], *strides, *seen_strides,
-        R=tiles_of(layout).record, CHUNK=MERGE_CHUNK, EXACT=bool(exact), MASKED=visible is not None,
-        num_warps=4,
+    merge_kernel[(lse.numel(),)](
+        *(part, part_lse, output, lse, len(part) - others, others),
+        R=tiles_of(layout).record, CHUNK=MERGE_CHUNK, EXACT_CHUNK=EXACT_CHUNK, num_warps=MERGE_WARPS,
     )  # fmt: skip
     return output, lse
 

@@ -20,62 +20,54 @@ def join(most, total, part, scores, values):
 
 @triton.jit
 def rotate_back(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
-    """fp32 [CHANNELS] -> the same, rotated in fp32."""
+    """fp32 [CHANNELS] -> the same, rotated in fp32: 16 neighbours are summed, then the same places of runs of 16."""
+    low: tl.constexpr = 16 if WIDTH > 16 else WIDTH
+    high: tl.constexpr = WIDTH // low
+    x = tl.reshape(x, (CHANNELS // low, low))
+    x = tl.sum(x[:, :, None] * signs(low, low).to(tl.float32)[None, :, :], axis=1)
+    if high > 1:
+        x = tl.reshape(x, (CHANNELS // WIDTH, high, low))
+        x = tl.sum(x[:, :, None, :] * signs(high, high).to(tl.float32)[None, :, :, None], axis=1)
     root: tl.constexpr = WIDTH**-0.5
-    return tl.sum(signs(CHANNELS, WIDTH).to(tl.float32) * x[:, None], axis=0) * root
+    return tl.reshape(x, (CHANNELS,)) * root
 
 
-# numbers that change while decoding: a launch compiled for 16 exact tokens must serve 17
-@triton.jit(do_not_specialize=["rows", "splits", "slots", "visible_batch", "visible_row", "visible_slot"])
-def merge_kernel(
-    part, part_lse, query, keys, values, visible, exact_lengths, output, lse,
-    rows, splits, slots, scaling,
-    query_batch, query_head, query_row, key_batch, key_head, key_slot, value_batch, value_head, value_slot,
-    visible_batch, visible_row, visible_slot,
-    R: tl.constexpr, CHUNK: tl.constexpr, EXACT: tl.constexpr, MASKED: tl.constexpr,
-):  # fmt: skip
-    """Grid (batch * heads * rows), one program a row.
-
-    part, part_lse: split_kernel's output and lse, not rotated back. query, keys, values, visible: what
-    exact_attention takes, by strides, the channel axis contiguous; None without EXACT. exact_lengths int64 [batch], the
-    slots of each sequence that hold a token, or None for all. Writes output fp32
-    [batch * heads * rows, head_dim] and lse fp32 [batch * heads * rows].
-    """
-    program, count = tl.program_id(0).to(tl.int64), tl.num_programs(0)
-    channels: tl.constexpr = R.channels
-    channel = tl.arange(0, channels)
-    real = channel < R.head_dim
-    most, total = tl.full([], float("-inf"), tl.float32), tl.zeros([], tl.float32)
-    result = tl.zeros([channels], tl.float32)
-    for first in range(0, splits, CHUNK):
-        split = first + tl.arange(0, CHUNK)
-        at = split.to(tl.int64) * count + program
-        scores = tl.load(part_lse + at, mask=split < splits, other=float("-inf"))
-        held = (split < splits)[:, None] & real[None, :]
+@triton.jit
+def join_shares(
+    part, lse, most, total, result, first_share, last_share, program, rows, R: tl.constexpr, CHUNK: tl.constexpr
+):
+    """join() of the shares from first_share on, before last_share, of one row."""
+    channel = tl.arange(0, R.channels)
+    for first in range(first_share, last_share, CHUNK):
+        share = first + tl.arange(0, CHUNK)
+        at = share.to(tl.int64) * rows + program
+        scores = tl.load(lse + at, mask=share < last_share, other=float("-inf"))
+        held = (scores > float("-inf"))[:, None] & (channel < R.head_dim)[None, :]
         shares = tl.load(part + at[:, None] * R.head_dim + channel[None, :], mask=held, other=0.0)
         most, total, result = join(most, total, result, scores, shares)
+    return most, total, result
+
+
+# numbers that change while decoding: a launch compiled for 16 shares must serve 17
+@triton.jit(do_not_specialize=["shares", "exact_shares"])
+def merge_kernel(
+    part, part_lse, output, lse, shares, exact_shares, R: tl.constexpr, CHUNK: tl.constexpr, EXACT_CHUNK: tl.constexpr
+):
+    """Grid (batch * heads * rows), one program a row.
+
+    part, part_lse: split_kernel's output and lse: shares of packed blocks, not rotated back, then exact_shares more.
+    Writes output fp32 [batch * heads * rows, head_dim] and lse fp32 [batch * heads * rows].
+    """
+    program, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
+    channels: tl.constexpr = R.channels
+    channel = tl.arange(0, channels)
+    most, total = tl.full([], float("-inf"), tl.float32), tl.zeros([], tl.float32)
+    result = tl.zeros([channels], tl.float32)
+    most, total, result = join_shares(part, part_lse, most, total, result, 0, shares, program, rows, R, CHUNK)
     if R.rotate_values:
         result = rotate_back(result, R.channels, R.rotation)
-    if EXACT:
-        sequence, row = program // (rows * R.heads), program % rows
-        kv_head = program // rows % R.heads
-        query += sequence * query_batch + kv_head * query_head + row * query_row
-        q = tl.load(query + channel, mask=real, other=0.0).to(tl.float32) * scaling
-        there = slots
-        if exact_lengths is not None:
-            there = tl.minimum(tl.maximum(tl.load(exact_lengths + sequence), 0), slots).to(tl.int32)
-        for first in range(0, there, CHUNK):
-            slot = (first + tl.arange(0, CHUNK)).to(tl.int64)
-            held = (slot < there)[:, None] & real[None, :]
-            at = keys + sequence * key_batch + kv_head * key_head + slot[:, None] * key_slot + channel[None, :]
-            scores = tl.sum(tl.load(at, mask=held, other=0.0).to(tl.float32) * q[None, :], axis=1)
-            seen = slot < there
-            if MASKED:
-                at = visible + sequence * visible_batch + row * visible_row + slot * visible_slot
-                seen = seen & (tl.load(at, mask=seen, other=0) != 0)
-            at = values + sequence * value_batch + kv_head * value_head + slot[:, None] * value_slot + channel[None, :]
-            exact = tl.load(at, mask=held, other=0.0).to(tl.float32)
-            most, total, result = join(most, total, result, tl.where(seen, scores, float("-inf")), exact)
+    last = shares + exact_shares
+    most, total, result = join_shares(part, part_lse, most, total, result, shares, last, program, rows, R, EXACT_CHUNK)
     unit = tl.where(total > 0, total, 1.0)
-    tl.store(output + program * R.head_dim + channel, result / unit, mask=real)
+    tl.store(output + program * R.head_dim + channel, result / unit, mask=channel < R.head_dim)
     tl.store(lse + program, tl.where(total > 0, most + tl.log(unit), float("-inf")))

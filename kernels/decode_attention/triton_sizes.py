@@ -19,6 +19,8 @@ class MatrixTiles(NamedTuple):
 
     Attributes:
         shared: whether the batches that a byte's places belong to are of one size, so that a byte is read once.
+        scale_unit: what scales and minimums are in units of while they are fp16 numbers: a nested one is a code, whose
+            bits stand for a number of 2**-24, times a step, and the step must not leave fp16.
         cols_padded, batches: rounded up to powers of two; others: cpu_sizes.MatrixSizes.
     """
 
@@ -41,6 +43,7 @@ class MatrixTiles(NamedTuple):
     ranges_at: int
     run: int
     range_a_group: bool
+    scale_unit: float
 
 
 class RecordTiles(NamedTuple):
@@ -121,6 +124,8 @@ def _matrix_tiles(sizes: MatrixSizes) -> MatrixTiles:
         batches=_power_of_two(-(-sizes.rows // tile)),
         tile=tile,
         shared=shared,
+        # scales are at most 2 amplitudes, so a step is at most 2 / (2**bits - 1) and over 2**-24 of this below 2**16
+        scale_unit=1.0 if sizes.scale_bits == 16 else 2.0 ** (10 - sizes.scale_bits),
     )
 
 

@@ -24,37 +24,53 @@ def signs(CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def sums_of_16(x, WIDTH: tl.constexpr):
+def sums_of_16(x, WIDTH: tl.constexpr, FINE: tl.constexpr):
     """Rows of x, fp32 [rows >= 16, 16] below 2**10, times signs(16, WIDTH).
 
-    Two fp16 products, of the leading and the trailing bits, keep 22: the matrix is exact in fp16.
+    FINE: two fp16 products, of the leading and the trailing bits, keep 22 bits: the matrix is exact in fp16. Else 11.
     """
     high = x.to(tl.float16)
-    low = (x - high.to(tl.float32)).to(tl.float16)
     matrix = signs(16, WIDTH)
-    return tl.dot(high, matrix, tl.dot(low, matrix))
+    if FINE:
+        low = (x - high.to(tl.float32)).to(tl.float16)
+        sums = tl.dot(high, matrix, tl.dot(low, matrix))
+    else:
+        sums = tl.dot(high, matrix)
+    return sums
 
 
 @triton.jit
-def rotate_rows(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
-    """Rows of x, fp32 [rows >= 16, CHANNELS <= 256], rotated; channels past the last block must be 0.
+def power_below(largest):
+    """The power of two at or below fp32 numbers, and one over it, both exact; 1 and 1 for 0."""
+    bits = largest.to(tl.int32, bitcast=True) & 0x7F800000
+    bits = tl.where(bits > 0, bits, 0x3F800000)
+    return bits.to(tl.float32, bitcast=True), (0x7F000000 - bits).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def rotate_small_rows(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr, FINE: tl.constexpr):
+    """Rows of x, fp32 [rows, CHANNELS <= 256] below 2 with at least 16 rows times CHANNELS / 16, rotated; channels past
+    the last block must be 0.
 
     The matrix is a Kronecker product: 16 neighbours are summed, then the same places of up to 16 runs of 16.
     """
     rows: tl.constexpr = x.shape[0]
     runs: tl.constexpr = CHANNELS // 16
     places: tl.constexpr = rows * runs
-    largest = tl.max(tl.abs(x), axis=1)
-    # the power of two below it: division is exact, and 16-bit states leave nothing to the trailing bits
-    unit = (largest.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
-    unit = tl.where(unit > 0, unit, 1.0)
-    x = sums_of_16(tl.reshape(x / unit[:, None], (places, 16)), min(WIDTH, 16))
+    x = sums_of_16(tl.reshape(x, (places, 16)), 16 if WIDTH > 16 else WIDTH, FINE)
     if WIDTH > 16:
         x = tl.permute(tl.reshape(x, (rows, runs, 16)), (0, 2, 1))
-        x = sums_of_16(tl.reshape(x, (places, 16)), WIDTH // 16)
+        x = sums_of_16(tl.reshape(x, (places, 16)), WIDTH // 16, FINE)
         x = tl.permute(tl.reshape(x, (rows, 16, runs)), (0, 2, 1))
     root: tl.constexpr = WIDTH**-0.5
-    return tl.reshape(x, (rows, CHANNELS)) * (unit * root)[:, None]
+    return tl.reshape(x, (rows, CHANNELS)) * root
+
+
+@triton.jit
+def rotate_rows(x, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
+    """rotate_small_rows() of numbers of any size, to 22 bits: 16-bit states leave nothing to the trailing bits."""
+    unit, inverse = power_below(tl.max(tl.abs(x), axis=1))
+    return rotate_small_rows(x * inverse[:, None], CHANNELS, WIDTH, True) * unit[:, None]
 
 
 @triton.jit

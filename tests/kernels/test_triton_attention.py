@@ -11,7 +11,7 @@ import torch
 from oscar_x.compressor import Compressor
 from oscar_x.config import PRESETS, OscarConfig, resolve_config
 from oscar_x.kernels.decode_attention import joint_attention, packed_attention
-from oscar_x.kernels.decode_attention.triton_configs import split_config, split_count
+from oscar_x.kernels.decode_attention.triton_configs import MERGE_CHUNK, split_config, split_count
 from oscar_x.kernels.key_bias import KeyBias
 from oscar_x.kernels.triton_support import layout_numbers, layout_of
 
@@ -181,6 +181,25 @@ def test_exact_tokens_are_joined(blocks: int, rows: int) -> None:
     torch.testing.assert_close(output, joint_attention(*call, backend="reference")[0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("head_dim", [64, 80])
+@pytest.mark.parametrize("slots", [1, 32, 33, 530])
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_exact_tokens_of_every_dtype_and_number(dtype: torch.dtype, slots: int, head_dim: int) -> None:
+    layout, records, keys, values, table, lengths = make(resolve_config(**SMALL), head_dim, blocks=3, batch=3)
+    # as a captured step holds them: slots by the longest sequence, and what is behind the others' was never written
+    held = torch.tensor([slots, slots // 2, 0], device=DEVICE)
+    new = torch.randn(2, 3, 1, slots, head_dim, device=DEVICE).to(dtype)
+    there = torch.arange(slots, device=DEVICE) < held[:, None]
+    poisoned = new.masked_fill(~there[None, :, None, :, None], float("nan"))
+    query = torch.randn(3, 1, 5, head_dim, device=DEVICE).to(dtype)
+    call = query, records, table, lengths, layout, 0.2, *poisoned
+    output, lse = joint_attention(*call, backend="triton", exact_lengths=held)
+    seen = torch.cat([seen_slots(lengths, 32), there[:, None, None]], -1)
+    expected, expected_lse = dense(query, torch.cat([keys, new[0]], 2), torch.cat([values, new[1]], 2), 0.2, seen)
+    assert (output - expected).norm() <= TOLERANCE[dtype] * expected.norm()
+    assert (lse - expected_lse).abs().max() <= 20 * TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
 def test_magnitudes_beyond_fp16(factor: float) -> None:
     compressor = Compressor(resolve_config(**SMALL), 1, 64)
@@ -242,3 +261,12 @@ def test_splits_leave_no_share_without_blocks(head_dim: int, blocks: int, rows: 
     splits = split_count(config, 8 * -(-rows // config.rows), blocks, rows, 132)
     assert 1 <= splits <= blocks
     assert splits == 1 or blocks // splits >= config.least_blocks
+
+
+def test_a_launch_fills_the_device_once_and_the_merge_no_round_more() -> None:
+    config = split_config(128, 4)
+    together = config.programs * 132
+    for tiles in (1, 2, 8, 100, 1000, 5000):
+        splits = split_count(config, tiles, 8192, 4, 132, others=9)
+        assert splits == 1 or tiles * (splits + 9) <= together
+        assert splits <= MERGE_CHUNK or splits % MERGE_CHUNK == 0

@@ -13,7 +13,7 @@ from oscar_x.kernels.decode_attention.triton_configs import SplitConfig, split_c
 
 
 def test_a_trial_is_what_launches_take_while_it_lasts() -> None:
-    own, other = split_config(128, 8), SplitConfig(8, 1, 1, 1, 1)
+    own, other = split_config(128, 8), SplitConfig(8, 1, 1, 0, 1, 1)
     with trial(other):
         assert split_config(128, 8) is other
     assert split_config(128, 8) is own
@@ -26,7 +26,7 @@ def test_candidates_are_ordered_by_time_and_those_that_fail_are_named() -> None:
     shape = sweep.shape_of(find_shape("Qwen3-8B"), 64, 2)
     case = packed_case(shape, resolve_config("balanced"), 300, 1, torch.float32, torch.device("cpu"))
     assert case.query.shape == (1, shape.key_value_heads, 2, 64)
-    tried = [SplitConfig(8, warps, 1, 1, 1) for warps in (4, 2, 8, 16)]
+    tried = [SplitConfig(8, warps, 1, 0, 1, 1) for warps in (4, 2, 8, 16)]
 
     def timer(one) -> float:
         assert one is case
@@ -37,7 +37,7 @@ def test_candidates_are_ordered_by_time_and_those_that_fail_are_named() -> None:
 
     found, left = sweep.sweep([case], tried, timer)
     assert [config.num_warps for _, config in found] == [2, 4, 16]
-    assert left == ["(8, 8, 1, 1, 1): RuntimeError: out of resource: shared memory"]
+    assert left == ["(8, 8, 1, 0, 1, 1): RuntimeError: out of resource: shared memory"]
     assert sweep.sweep([case], tried, timer, until=0)[1] == ["4 candidates: out of time"]
 
 
