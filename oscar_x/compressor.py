@@ -19,7 +19,7 @@ def block_layout(config: OscarConfig, num_key_value_heads: int, head_dim: int) -
         ValueError: settings for KV heads that the layer does not have.
     """
     ways = head_ways(config, num_key_value_heads)
-    layouts = [(heads, _plain_layout(way, len(heads), head_dim)) for heads, way in ways]
+    layouts = [(heads, plain_layout(way, len(heads), head_dim)) for heads, way in ways]
     return layouts[0][1] if len(layouts) == 1 else composite_layout(layouts)
 
 
@@ -44,7 +44,8 @@ def head_ways(config: OscarConfig, num_key_value_heads: int) -> list[tuple[tuple
     return [(tuple(heads), way) for way, heads in alike.items()]
 
 
-def _plain_layout(config: OscarConfig, num_key_value_heads: int, head_dim: int) -> BlockLayout:
+def plain_layout(config: OscarConfig, num_key_value_heads: int, head_dim: int) -> BlockLayout:
+    """block_layout() where all KV heads are stored alike, whatever head_groups says."""
     return BlockLayout(
         num_key_value_heads=num_key_value_heads,
         head_dim=head_dim,

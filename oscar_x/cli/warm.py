@@ -14,7 +14,7 @@ def warm(json_file: JsonFile = None) -> None:
     They are compiled at their first use otherwise. What is on disk already is left as it is.
     """
     console = open_console(json_file)
-    from oscar_x.compressor import block_layout
+    from oscar_x.compressor import plain_layout
     from oscar_x.config import OscarConfig
     from oscar_x.errors import MissingPackageError
     from oscar_x.kernels.cpu_support import has_numba
@@ -24,7 +24,7 @@ def warm(json_file: JsonFile = None) -> None:
     from oscar_x.kernels.cpu_ahead import compile_ahead
 
     loops: list[dict[str, Any]] = []
-    for notice in compile_ahead(block_layout(OscarConfig(), num_key_value_heads=1, head_dim=128)):
+    for notice in compile_ahead(plain_layout(OscarConfig(), num_key_value_heads=1, head_dim=128)):
         done = "compiled" if notice.begun else "found on disk"
         where = "for this process alone" if notice.folder is None else f"in {notice.folder}"
         console.print(f"{notice.what}: {done}, {where}", markup=False, soft_wrap=True)
