@@ -19,6 +19,8 @@ from .phases import States, fill
 
 PREFILL_CHUNK = 512
 PEER = "quanto-2"
+SHORT = 128  # tokens after which a step takes what a model takes whatever its cache
+WARM_UPS = 3  # not timed: allocations, what is compiled at its first use, and whether threads pay is tried out
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class DecodeRow:
         cache_bytes: bytes that the cache holds after the last step; None where it does not say.
         speedup_over_full: the full cache's median over this one's.
         speedup_over_quanto: that of transformers' quantized cache (quanto, 2 bits) over this one's; None without it.
+        short_ms: median milliseconds of a step after SHORT tokens with a full cache: what is left of a step when its
+            cache costs nothing.
     """
 
     op: str
@@ -45,6 +49,7 @@ class DecodeRow:
     cache_bytes: int | None
     speedup_over_full: float
     speedup_over_quanto: float | None
+    short_ms: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -73,6 +78,7 @@ def time_decoding(
     makers: dict[str, Callable[[], Cache]],
     steps: int,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    copies: int = 1,
 ) -> list[DecodeRow]:
     """Time `steps` decoding steps after a context, every cache in turn at each step.
 
@@ -82,21 +88,35 @@ def time_decoding(
         makers: empty caches by name; "full" must be among them.
         steps: timed steps; more than the block size, so that packing a block is among them.
         progress: called with steps done, steps in all and what is going on.
+        copies: sequences that are decoded for each one of tokens, with bytes of their own in every cache: a context
+            need not be read once for each sequence of a large batch.
     """
     register()
     model.set_attn_implementation(ATTENTION_NAME)
     states, token = _prefill(model, tokens, lambda done, total: progress(done, total, "prefill"))
+    states = {index: (_copied(keys, copies), _copied(values, copies)) for index, (keys, values) in states.items()}
+    token = _copied(token, copies)
     filled = {name: fill(make(), states) for name, make in makers.items()}
+    short = fill(
+        DynamicCache(config=model.config), {i: (k[:, :, :SHORT], v[:, :, :SHORT]) for i, (k, v) in states.items()}
+    )
     del states
+    short_ms = statistics.median([_step(model, token, short) for _ in range(WARM_UPS + steps)][WARM_UPS:])
     for cache in filled.values():
-        _step(model, token, cache)  # not timed: allocations, and what is compiled at its first use
+        for _ in range(WARM_UPS):
+            _step(model, token, cache)
     times: dict[str, list[float]] = {name: [] for name in filled}
     for step in range(steps):
         for name, cache in filled.items():
             times[name].append(_step(model, token, cache))
             progress(step, steps, name)
     medians = {name: statistics.median(seen) for name, seen in times.items()}
-    return [_row(model, tokens, name, times[name], filled[name], medians) for name in filled]
+    sizes = tokens.shape[1], len(token)
+    return [_row(model, sizes, name, times[name], filled[name], medians, short_ms) for name in filled]
+
+
+def _copied(tensor: torch.Tensor, copies: int) -> torch.Tensor:
+    return tensor.repeat_interleave(copies, dim=0) if copies > 1 else tensor
 
 
 def _prefill(
@@ -125,11 +145,12 @@ def _wait(device: torch.device) -> None:
 
 def _row(
     model: PreTrainedModel,
-    tokens: torch.Tensor,
+    sizes: tuple[int, int],
     name: str,
     times: list[float],
     cache: Cache,
     medians: dict[str, float],
+    short_ms: float,
 ) -> DecodeRow:
     memory = cache.memory().total if isinstance(cache, OscarCache) else None
     if isinstance(cache, DynamicCache):
@@ -139,11 +160,12 @@ def _row(
         backend=name,
         device=str(model.device),
         dtype=str(model.dtype).removeprefix("torch."),
-        context=tokens.shape[1],
-        batch=tokens.shape[0],
+        context=sizes[0],
+        batch=sizes[1],
         ms=medians[name],
         slowest_ms=max(times),
         cache_bytes=memory,
         speedup_over_full=medians["full"] / medians[name],
         speedup_over_quanto=medians[PEER] / medians[name] if PEER in medians else None,
+        short_ms=short_ms,
     )

@@ -13,6 +13,7 @@ from oscar_x.cli.options import (
     Device,
     Images,
     JsonFile,
+    ModelDtype,
     Sounds,
     Videos,
     find_model,
@@ -57,6 +58,8 @@ def memory(
 def decode(
     model: Annotated[str, typer.Option("--model", help=MODEL_HELP)] = EMBEDDED,
     context: Annotated[int, typer.Option("--context", min=1, help="Tokens in the cache before the first step.")] = 7936,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Sequences, with the same text in each.")] = 1,
+    dtype: ModelDtype = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps of each cache.")] = 140,
     device: Device = None,
     json_file: JsonFile = None,
@@ -68,18 +71,21 @@ def decode(
         from transformers.utils import is_optimum_quanto_available
 
         from oscar_x.evals.corpus import load_text, token_sequences
-        from oscar_x.evals.decode_speed import PEER, caches, time_decoding
+        from oscar_x.evals.decode_speed import PEER, SHORT, caches, time_decoding
         from oscar_x.loading import load
 
-        subject = load(path, device=device)
+        subject = load(path, device=device, dtype=dtype)
         tokens = token_sequences(load_text("python-reference"), subject.processor, 1, context)[0][None]
     makers = caches(subject.model, subject.key_biases)
     if not is_optimum_quanto_available():
         del makers[PEER]
         console.print(f"{PEER} was left out: the package optimum-quanto is not installed")
     with counted_progress(console) as progress:
-        rows = time_decoding(subject.model, tokens.to(subject.model.device), makers, steps, progress)
+        rows = time_decoding(subject.model, tokens.to(subject.model.device), makers, steps, progress, batch)
     console.print(_table(rows))
+    console.print(
+        f"A step after {SHORT} tokens takes {rows[0].short_ms:.1f} ms with a full cache: that is the model's."
+    )
     write_json(json_file, {"model": model, "rows": [row.to_dict() for row in rows]})
 
 

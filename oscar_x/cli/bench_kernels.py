@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from oscar_x.cli.bench_sweep import DTYPES, Sweep
-from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Device, JsonFile, find_model
+from oscar_x.cli.options import EMBEDDED, MODEL_HELP, Device, JsonFile, ModelDtype, find_model
 from oscar_x.cli.output import counted_progress, open_console, working, write_json
 from oscar_x.config import BACKENDS, PRESETS
 
@@ -158,7 +158,7 @@ def tokens(
     model: Annotated[str, typer.Option("--model", help=f"Without --shape: {MODEL_HELP}")] = EMBEDDED,
     context: Contexts = "7936",
     batch: Batches = "1",
-    dtype: Dtype = DTYPES[0],
+    dtype: ModelDtype = None,
     device: Device = None,
     backend: Backends = "auto",
     preset: Presets = ALL_PRESETS,
@@ -174,11 +174,11 @@ def tokens(
     if shape is None and backend != "auto":
         raise typer.BadParameter(f"--backend {backend} needs --shape; `oscar-x bench decode` times backends of a model")
     console = open_console(json_file)
-    sweep = Sweep(shape or "SmolLM2-135M", context, batch, dtype, device, backend, preset, threads, plot)
+    sweep = Sweep(shape or "SmolLM2-135M", context, batch, dtype or DTYPES[0], device, backend, preset, threads, plot)
     from oscar_x.evals.bench.tables import TOKENS_HEADS, tokens_cells
 
     if shape is None:
-        rows, left = _trained(console, sweep, find_model(model), model, steps)
+        rows, left = _trained(console, sweep, find_model(model), model, dtype, steps)
         title = f"decoding with {model}, trained weights, {rows[0].dtype}, {sweep.device_name}"
     else:
         rows, left = _random(console, sweep, memory, steps)
@@ -208,13 +208,15 @@ def _random(console: Any, sweep: Sweep, memory: float | None, steps: int) -> tup
         )
 
 
-def _trained(console: Any, sweep: Sweep, path: str, name: str, steps: int) -> tuple[list[Any], list[Any]]:
+def _trained(
+    console: Any, sweep: Sweep, path: str, name: str, dtype: str | None, steps: int
+) -> tuple[list[Any], list[Any]]:
     from oscar_x.evals.bench.trained import bench_trained
 
     with working(console, f"Loading {name}"):
         from oscar_x.loading import load
 
-        subject = load(path, device=sweep.device_name)
+        subject = load(path, device=sweep.device_name, dtype=dtype)
     with counted_progress(console) as progress:
         return bench_trained(subject, path, name, sweep.contexts, sweep.batches, sweep.presets, steps, progress)
 

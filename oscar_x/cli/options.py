@@ -96,6 +96,12 @@ Online = Annotated[
 ]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda.", show_default="an accelerator")]
+ModelDtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype", help="Of weights and states, such as bfloat16.", show_default="what the model is loaded in"
+    ),
+]
 JsonFile = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the results as JSON; - is standard output.", show_default=False),

@@ -7,12 +7,14 @@ import json
 
 def test_it_prints_a_table_and_writes_the_rows(oscar_x, tiny, tmp_path) -> None:
     target = tmp_path / "rows.json"
-    done = oscar_x("bench", "decode", "--model", tiny("llama"), "--context", 200, "--steps", 2, "--json", target)
+    sizes = "--context", 200, "--steps", 2, "--batch", 2, "--dtype", "bfloat16"
+    done = oscar_x("bench", "decode", "--model", tiny("llama"), *sizes, "--json", target)
     assert done.status == 0, done.errors
     assert "oscar-balanced" in done.output
+    assert "A step after 128 tokens takes" in done.output
     rows = json.loads(target.read_text())["rows"]
     assert {"op", "backend", "device", "dtype", "context", "batch", "ms", "slowest_ms"} <= set(rows[0])
-    assert {row["context"] for row in rows} == {200}
+    assert {(row["context"], row["batch"], row["dtype"]) for row in rows} == {(200, 2, "bfloat16")}
 
 
 def test_a_missing_model_is_one_line(oscar_x) -> None:
