@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from numba import cfunc, njit, types
 
 from .cpu_notice import Notice
+from .cpu_support import LOOPS_NUMBER
 from .cpu_threads import Body
 
 Make = Callable[[int], Callable[..., object]]
@@ -43,12 +42,6 @@ def strict_inlined(function: Callable[..., object]) -> Callable[..., object]:
     return njit(inline="always", **STRICT)(function)
 
 
-def _of_these_files(make: Make) -> Callable[..., object]:
-    """What `make` returns for a number that stands for the files of all operations' loops."""
-    files = sorted(Path(__file__).parent.rglob("cpu*.py"))
-    return make(crc32(b"".join(file.read_bytes() for file in files)) | 1)
-
-
 def kept(what: str, seconds: int, options: dict[str, Any] = OPTIONS) -> Callable[[Make], Callable[..., object]]:
     """bare for what Python calls, kept on disk where a folder can be written.
 
@@ -60,7 +53,7 @@ def kept(what: str, seconds: int, options: dict[str, Any] = OPTIONS) -> Callable
     """
 
     def compiled(make: Make) -> Callable[..., object]:
-        function = _of_these_files(make)
+        function = make(LOOPS_NUMBER)
         notice = Notice(what, seconds, function)
         notice.watch()
         return njit(cache=notice.folder is not None, **options)(function)
@@ -75,7 +68,7 @@ def kept_strict(what: str, seconds: int) -> Callable[[Make], Callable[..., objec
 
 def kept_body(what: str, seconds: int, make: Make) -> Body:
     """kept as a C function of one address, for threads that never take Python's lock (cpu_threads.run_together)."""
-    function = _of_these_files(make)
+    function = make(LOOPS_NUMBER)
     notice = Notice(what, seconds, function)
     with notice.watching():
         return Body(cfunc(types.void(types.int64), cache=notice.folder is not None, **OPTIONS)(function))
