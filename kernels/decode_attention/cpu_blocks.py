@@ -60,7 +60,7 @@ def on_bytes(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
 @inlined
 def in_fp32(isa, rows, v, row8, row16, head, matrix, amplitude, s, keep, out):
     """The same for any processor."""
-    add_dot_products(rows, v.exact, row8, row16, head, matrix, amplitude, s, keep, out)
+    add_dot_products(isa, rows, v.exact, row8, row16, head, matrix, amplitude, s, keep, out)
 
 
 @bare
@@ -85,22 +85,50 @@ def hide(scores, norms, length, first, seen, added):
         fill(row[length:], -np.inf)
 
 
+@bare
+def exact_weights(row, most, grow):
+    """Scores to weights relative to the highest score of all so far; their sum. `grow` is the block's highest to it."""
+    added = np.float32(0)
+    for t in range(row.shape[0]):
+        row[t] = exponential(row[t] - most) * grow
+        added += row[t]
+    return added
+
+
+@inlined
+def short_weights(run, row, most, grow, m, v):
+    """The same, and as 16-bit vectors with the sums of each run; the sum of these."""
+    vector, unit = v.vectors[m], grow / LARGEST
+    for t in range(row.shape[0]):
+        relative = exponential(row[t] - most)
+        vector[t] = np.int16(np.int32(relative * LARGEST + np.float32(0.5)))
+        row[t] = relative * grow
+    added = np.int32(0)
+    for k in range(v.sums.shape[1]):
+        first, count = k * run, min(run, row.shape[0] - k * run)
+        part = total(vector, first, count // STEP * STEP)
+        for t in range(first + count // STEP * STEP, first + count):
+            part += np.int32(vector[t])
+        v.sums[m, k] = np.float32(part) * unit
+        added += part
+    v.units[m] = unit
+    return np.float32(added) * unit
+
+
 @inlined
 def weigh(run, exact, s):
-    """The scores in s.weights to weights relative to the block's highest, as 16-bit vectors with their sums.
-
-    s.weights.units and s.keep bring the block and what was added before to the highest score so far.
-    """
+    """The scores in s.weights to weights relative to the highest so far; where they are not `exact`, as 16-bit vectors
+    with their sums too. s.keep brings what was added before to the highest score so far."""
     v = s.weights
     for m in range(v.exact.shape[0]):
-        row, vector = v.exact[m], v.vectors[m]
+        row = v.exact[m]
         whole = row.shape[0] // STEP * STEP
         most = largest(row, whole)
         for t in range(whole, row.shape[0]):
             most = max(most, row[t])
         if most == -np.inf:  # nothing to see
             fill(row, 0)
-            fill(vector, 0)
+            fill(v.vectors[m], 0)
             fill(v.sums[m], 0)
             v.units[m], s.keep[m] = 0, 1
             continue
@@ -109,25 +137,7 @@ def weigh(run, exact, s):
             s.keep[m], s.high[m] = exponential(s.high[m] - most), most
         else:
             grow = exponential(most - s.high[m])
-        unit = grow / LARGEST
-        for t in range(row.shape[0]):
-            relative = exponential(row[t] - most)
-            vector[t] = np.int16(np.int32(relative * LARGEST + np.float32(0.5)))
-            row[t] = relative * grow
-        added = np.int32(0)
-        for k in range(v.sums.shape[1]):
-            first, count = k * run, min(run, row.shape[0] - k * run)
-            part = total(vector, first, count // STEP * STEP)
-            for t in range(first + count // STEP * STEP, first + count):
-                part += np.int32(vector[t])
-            v.sums[m, k] = np.float32(part) * unit
-            added += part
-        v.units[m] = unit
-        weight = np.float32(added) * unit
-        if exact:  # the sum of what multiplies values: fp32 weights, not the 16-bit ones
-            weight = np.float32(0)
-            for t in range(row.shape[0]):
-                weight += row[t]
+        weight = exact_weights(row, most, grow) if exact else short_weights(run, row, most, grow, m, v)
         s.total[m] = s.total[m] * s.keep[m] + weight
 
 

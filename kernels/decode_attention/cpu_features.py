@@ -15,8 +15,10 @@ SETS: dict[str, tuple[str, ...]] = {
     "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
     "avx2-vnni": ("avx2", "f16c", "avx512vl", "avx512vnni"),
     "avx2": ("avx2", "f16c"),
+    "avx512-fp32": ("avx512f", "avx512bw", "avx512vl"),
     "portable": (),
 }
+IN_FP32 = ("avx512-fp32", "portable")
 # of queries and exact tokens that the loops read as they are
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
@@ -46,15 +48,14 @@ def best_set(layout: BlockLayout, dtype: torch.dtype) -> str:
 
     fp32 queries are multiplied in fp32: in bytes, their scores would keep 16 bits.
     """
-    if dtype not in (torch.float16, torch.bfloat16):
-        return "portable"
-    return next(name for name in available_sets() if reads(name, layout))
+    single = dtype not in (torch.float16, torch.bfloat16)
+    return next(name for name in available_sets() if reads(name, layout) and (name in IN_FP32 or not single))
 
 
 @lru_cache(maxsize=256)
 def reads(name: str, layout: BlockLayout) -> bool:
-    """Whether loops for a set read a layout; the portable ones read every one."""
-    if name == "portable":
+    """Whether loops for a set read a layout; those in fp32 read every one."""
+    if name in IN_FP32:
         return True
     runs = layout.values.tokens_per_range
     whole = layout.head_dim % 16 == 0 and layout.block_size % 16 == 0 and (layout.scale_bits == 16 or runs % 16 == 0)
@@ -69,8 +70,9 @@ def instruction_set(name: str) -> Any:
     Raises:
         ValueError: unknown, or not of this processor.
     """
-    from .cpu_sets import Avx2, Avx2Vnni, Avx512, Portable
+    from .cpu_sets import Avx2, Avx2Vnni, Avx512, Portable, Wide
 
     if name not in available_sets():
         raise ValueError(f"instructions={name!r} is not available here; choose one of {', '.join(available_sets())}")
-    return {"avx512": Avx512, "avx2-vnni": Avx2Vnni, "avx2": Avx2, "portable": Portable}[name]()
+    sets = {"avx512": Avx512, "avx2-vnni": Avx2Vnni, "avx2": Avx2, "avx512-fp32": Wide, "portable": Portable}
+    return sets[name]()

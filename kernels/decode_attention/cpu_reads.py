@@ -23,6 +23,7 @@ PLAIN_ARRAYS: tuple[tuple[Any, int], ...] = (
     (types.int32, 1), (types.int8, 1), (types.int16, 1), (types.float32, 1), (types.int16, 1), (types.uint8, 1),
     (types.float32, 1), (types.float32, 1), (types.float32, 2), (types.float32, 2), (types.float32, 1),
     (types.float32, 2), (types.float32, 1), (types.uint8, 2), (types.float32, 2), (types.float32, 2),
+    (types.float32, 1), (types.float32, 2), (types.int64, 1),
     (types.float32, 1), (types.float32, 1), (types.float32, 1), (types.float32, 1),
 )  # fmt: skip
 ROWS_ARRAYS: tuple[tuple[Any, int], ...] = (types.int16, 2), (types.float32, 1), (types.float32, 2), (types.float32, 2)

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cpu_job import scratch_table
-from .cpu_sizes import STEP, MatrixSizes, Sizes
+from .cpu_sizes import STEP, WORDS, MatrixSizes, Sizes
+
+LINE = 64  # bytes
 
 
 class Rows(NamedTuple):
@@ -44,6 +46,8 @@ class Scratch(NamedTuple):
         factor, fitted: float32 [rows] and [3, rows]; of fitted the first is for use, the others are zeros and ones.
         spare: float32 [rows * lanes].
         plain_codes: uint8 [rows of codes, cols], plain_scale and plain_minimum: float32 [groups, cols], of cpu_floats.
+        plain_folded: float32 [rows * groups * cols], vectors times scales; plain_sums: float32 [rows, matrix rows and a
+            plane's]; words: int64, what cpu_dots is told.
         norms: float32 [block_size].
         high, total, keep: float32 [rows], of the softmax so far.
         queries, weights: vectors; those of weights are a block's scores before they are weights.
@@ -65,6 +69,9 @@ class Scratch(NamedTuple):
     plain_codes: np.ndarray
     plain_scale: np.ndarray
     plain_minimum: np.ndarray
+    plain_folded: np.ndarray
+    plain_sums: np.ndarray
+    words: np.ndarray
     norms: np.ndarray
     high: np.ndarray
     total: np.ndarray
@@ -119,12 +126,24 @@ def _code_rows(matrix: MatrixSizes) -> int:
     return max(8 // matrix.low_bits * matrix.low_rows, high)
 
 
+def _sums(matrix: MatrixSizes) -> int:
+    return matrix.rows + max(matrix.low_rows, matrix.high_rows)
+
+
+def empty(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that begins with a line of the processor's caches: registers of 64 bytes else take two lines each."""
+    count = int(np.prod(shape))
+    raw = np.empty(count * np.dtype(dtype).itemsize + LINE, np.uint8)
+    skipped = -raw.ctypes.data % LINE
+    return raw[skipped : len(raw) - LINE + skipped].view(dtype).reshape(shape)
+
+
 def _rows(rows: int, length: int, run: int) -> Rows:
     return Rows(
-        vectors=np.empty((rows, length), np.int16),
-        units=np.empty(rows, np.float32),
-        sums=np.empty((rows, -(-length // run)), np.float32),
-        exact=np.empty((rows, length), np.float32),
+        vectors=empty((rows, length), np.int16),
+        units=empty(rows, np.float32),
+        sums=empty((rows, -(-length // run)), np.float32),
+        exact=empty((rows, length), np.float32),
     )
 
 
@@ -135,26 +154,29 @@ def make_scratch(isa: Any, sizes: Sizes, rows: int) -> Scratch:
     fitted = np.zeros((3, rows), np.float32)
     fitted[2] = 1
     return Scratch(
-        tiles=np.empty(max(_tile_elements(keys, lanes), _tile_elements(values, lanes)), np.int32),
-        folded=np.empty(rows * 2 * cols, np.int8),
-        scale=np.empty(groups * cols, np.int16),
-        unit=np.empty(groups, np.float32),
-        step=np.empty(cols, np.int16),
-        codes=np.empty(groups * 2 * cols, np.uint8),
-        ranges=np.empty(_padded(4 * max(groups, cols), STEP), np.float32),
-        line=np.empty(2 * cols, np.float32),
-        raw=np.empty((rows, _padded(groups, lanes)), np.float32),
-        add=np.empty((groups, rows), np.float32),
-        factor=np.empty(rows, np.float32),
+        tiles=empty(max(_tile_elements(keys, lanes), _tile_elements(values, lanes)), np.int32),
+        folded=empty(rows * 2 * cols, np.int8),
+        scale=empty(groups * cols, np.int16),
+        unit=empty(groups, np.float32),
+        step=empty(cols, np.int16),
+        codes=empty(groups * 2 * cols, np.uint8),
+        ranges=empty(_padded(4 * max(groups, cols), STEP), np.float32),
+        line=empty(2 * cols, np.float32),
+        raw=empty((rows, _padded(groups, lanes)), np.float32),
+        add=empty((groups, rows), np.float32),
+        factor=empty(rows, np.float32),
         fitted=fitted,
-        spare=np.empty(rows * lanes, np.float32),
-        plain_codes=np.empty((max(_code_rows(keys), _code_rows(values)), cols), np.uint8),
-        plain_scale=np.empty((groups, cols), np.float32),
-        plain_minimum=np.empty((groups, cols), np.float32),
-        norms=np.empty(sizes.block_size, np.float32),
-        high=np.empty(rows, np.float32),
-        total=np.empty(rows, np.float32),
-        keep=np.empty(rows, np.float32),
+        spare=empty(rows * lanes, np.float32),
+        plain_codes=empty((max(_code_rows(keys), _code_rows(values)), cols), np.uint8),
+        plain_scale=empty((groups, cols), np.float32),
+        plain_minimum=empty((groups, cols), np.float32),
+        plain_folded=empty(rows * max(keys.groups * keys.cols, values.groups * values.cols), np.float32),
+        plain_sums=empty((rows, max(_sums(keys), _sums(values))), np.float32),
+        words=empty(WORDS, np.int64),
+        norms=empty(sizes.block_size, np.float32),
+        high=empty(rows, np.float32),
+        total=empty(rows, np.float32),
+        keep=empty(rows, np.float32),
         queries=_rows(rows, sizes.head_dim, sizes.head_dim),
         weights=_rows(rows, sizes.block_size, sizes.weight_run),
     )

@@ -29,8 +29,16 @@ class Avx2(NamedTuple):
     plain: int = 0
 
 
+class Wide(NamedTuple):
+    """AVX-512 in fp32 (cpu_floats.py)."""
+
+    lanes: int = 16
+    shifts: int = 0
+    plain: int = 1
+
+
 class Portable(NamedTuple):
-    """None of these: loops in fp32 that the compiler makes vectors of (cpu_floats.py)."""
+    """None of these: the same loops, for vectors that every compiler can make something of."""
 
     lanes: int = 8
     shifts: int = 0

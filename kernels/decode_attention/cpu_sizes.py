@@ -11,6 +11,12 @@ from ..pack import packed_bytes
 from ..pack.reference import PLANES, plane_bytes
 
 STEP = 16  # elements of a vector of 16-bit numbers; columns that one transposition takes: 128 bits of each row
+# rows of codes that cpu_dots multiplies at a time, and what it is told of each: the address of its bytes, the mask of
+# its codes, the bits of the fp32 number that sums are multiplied by, where its group's vectors begin (elements of one
+# query row), and where its sums go
+ROWS = 4
+BYTES_AT, MASK, SIZE, VECTORS_AT, SUMS_AT = range(5)
+WORDS = 5 * ROWS
 NO_NORMS, LOG_NORMS, HALF_NORMS = 0, 1, 2
 
 
