@@ -19,6 +19,7 @@ from .cpu_products import LARGEST, add_byte_products
 from .cpu_reads import FAR, JOB, array_at, job_at, scratch_at, sizes_at
 from .cpu_sizes import STEP
 from .cpu_vectors import as_float, largest, next_item, prefetch, total
+from .cpu_weights import exact_weights, short_weights
 
 
 @bare
@@ -85,21 +86,22 @@ def hide(scores, norms, length, first, seen, added):
         fill(row[length:], -np.inf)
 
 
-@bare
-def exact_weights(row, most, grow):
+@inlined
+def add_exact_weights(row, whole, most, grow):
     """Scores to weights relative to the highest score of all so far; their sum. `grow` is the block's highest to it."""
-    added = np.float32(0)
-    for t in range(row.shape[0]):
+    added = exact_weights(row, whole, most, grow)
+    for t in range(whole, row.shape[0]):
         row[t] = exponential(row[t] - most) * grow
         added += row[t]
     return added
 
 
 @inlined
-def short_weights(run, row, most, grow, m, v):
+def add_short_weights(run, row, whole, most, grow, m, v):
     """The same, and as 16-bit vectors with the sums of each run; the sum of these."""
     vector, unit = v.vectors[m], grow / LARGEST
-    for t in range(row.shape[0]):
+    short_weights(row, whole, most, grow, LARGEST, vector)
+    for t in range(whole, row.shape[0]):
         relative = exponential(row[t] - most)
         vector[t] = np.int16(np.int32(relative * LARGEST + np.float32(0.5)))
         row[t] = relative * grow
@@ -137,8 +139,10 @@ def weigh(run, exact, s):
             s.keep[m], s.high[m] = exponential(s.high[m] - most), most
         else:
             grow = exponential(most - s.high[m])
-        weight = exact_weights(row, most, grow) if exact else short_weights(run, row, most, grow, m, v)
-        s.total[m] = s.total[m] * s.keep[m] + weight
+        if exact:
+            s.total[m] = s.total[m] * s.keep[m] + add_exact_weights(row, whole, most, grow)
+        else:
+            s.total[m] = s.total[m] * s.keep[m] + add_short_weights(run, row, whole, most, grow, m, v)
 
 
 @inlined
