@@ -15,9 +15,9 @@ from .triton_bias import BiasTiles
 from .triton_configs import (
     EXACT_CHUNK,
     MERGE_CHUNK,
-    MERGE_WARPS,
     MOST_SPLIT_ROWS,
     SplitConfig,
+    merge_warps,
     split_config,
     split_count,
 )
@@ -158,7 +158,7 @@ def _merge(part: torch.Tensor, part_lse: torch.Tensor, others: int, layout: Bloc
     output, lse = torch.empty_like(part[0]), torch.empty_like(part_lse[0])
     merge_kernel[(lse.numel(),)](
         *(part, part_lse, output, lse, len(part) - others, others),
-        R=tiles_of(layout).record, CHUNK=MERGE_CHUNK, EXACT_CHUNK=EXACT_CHUNK, num_warps=MERGE_WARPS,
+        R=tiles_of(layout).record, CHUNK=MERGE_CHUNK, EXACT_CHUNK=EXACT_CHUNK, num_warps=merge_warps(layout.head_dim),
     )  # fmt: skip
     return output, lse
 

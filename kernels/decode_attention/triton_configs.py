@@ -47,7 +47,10 @@ SPLIT_CONFIGS: tuple[tuple[int, int, SplitConfig], ...] = (
     (256, 2**31, SplitConfig(rows=32, num_warps=4, num_stages=5, registers=0, programs=2, least_blocks=4)),
 )
 # shares of packed blocks and of exact tokens that merge_kernel joins at a time
-MERGE_CHUNK, EXACT_CHUNK, MERGE_WARPS = 128, 16, 8
+MERGE_CHUNK, EXACT_CHUNK = 128, 16
+# of merge_kernel, by the largest head_dim: warps exchange what they have summed through shared memory, where 8 take
+# 4,572 turns a row of head_dim 128 and 4 take 1,460 (docs/performance.md); with 4 registers are spilled at head_dim 256
+MERGE_WARPS = ((128, 4), (256, 8))
 # a program a row joins the shares: with more rows than this a launch has programs enough without splitting
 MOST_SPLIT_ROWS = 256
 
@@ -73,6 +76,11 @@ def split_config(head_dim: int, rows: int) -> SplitConfig:
         if head_dim <= most_channels and rows <= most_rows:
             return config
     raise ValueError(f"head_dim={head_dim} is not allowed; the kernels take up to {SPLIT_CONFIGS[-1][0]}")
+
+
+def merge_warps(head_dim: int) -> int:
+    """Warps of merge_kernel for a head_dim up to 256."""
+    return next(warps for most_channels, warps in MERGE_WARPS if head_dim <= most_channels)
 
 
 def split_count(config: SplitConfig, tiles: int, blocks: int, rows: int, processors: int, others: int = 0) -> int:
