@@ -5,6 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ..pack.triton import place_weights, store_codes
+
 # adding and taking away 1.5 * 2**23 rounds a number below 2**22 to the nearest integer, ties to even
 ROUNDER = tl.constexpr(12582912.0)
 
@@ -21,44 +23,6 @@ def stored_half(pointer, value, mask):
     half = value.to(tl.float16)
     tl.store(pointer, half, mask=mask)
     return half.to(tl.float32)
-
-
-@triton.jit
-def place_weights(bytes_, codes, COUNT: tl.constexpr, WIDTH: tl.constexpr, first):
-    """What code first + codes adds to byte bytes_ of a plane of COUNT codes of WIDTH bits, fp16; 0 where it lies in
-    another byte."""
-    length: tl.constexpr = (COUNT * WIDTH + 7) // 8
-    n = first + codes
-    weight = tl.exp2((n // length * WIDTH).to(tl.float32))
-    return tl.where((n % length == bytes_) & (codes < COUNT), weight, 0.0).to(tl.float16)
-
-
-@triton.jit
-def store_rows(pointer, codes, M: tl.constexpr, WIDTH: tl.constexpr, LENGTH: tl.constexpr):
-    """A plane: codes fp32 [padded rows, padded cols] below 2**WIDTH, packed down the rows.
-
-    Rows that share a byte are summed by a tensor-core product, exact in fp32, whatever the number of rows.
-    """
-    padded: tl.constexpr = triton.next_power_of_2(LENGTH) if LENGTH > 16 else 16
-    rows: tl.constexpr = codes.shape[0]
-    byte, row = tl.arange(0, padded)[:, None], tl.arange(0, rows)[None, :]
-    col = tl.arange(0, codes.shape[1])[None, :]
-    packed = tl.dot(place_weights(byte, row, M.rows, WIDTH, 0), codes.to(tl.float16))
-    held = (byte < LENGTH) & (col < M.cols)
-    tl.store(pointer + byte * M.cols + col, packed.to(tl.int32).to(tl.uint8), mask=held)
-
-
-@triton.jit
-def store_codes(head, codes, M: tl.constexpr):
-    """codes fp32 [padded rows, padded cols], whole numbers."""
-    pointer = head + M.codes_at
-    if M.high_bits:
-        whole = codes.to(tl.int32)
-        store_rows(pointer, (whole & ((1 << M.low_bits) - 1)).to(tl.float32), M, M.low_bits, M.low_rows)
-        high = (whole >> M.low_bits).to(tl.float32)
-        store_rows(pointer + M.low_rows * M.cols, high, M, M.high_bits, M.high_rows)
-    else:
-        store_rows(pointer, codes, M, M.low_bits, M.low_rows)
 
 
 @triton.jit

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from oscar_x.kernels.hadamard import cpu, hadamard_matrix, hadamard_transform, power_of_two_factor
+from oscar_x.kernels.triton_support import has_triton
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # of Triton; tests/conftest.py switches the interpreter on
 HEAD_DIMS = (64, 80, 96, 112, 128, 256)
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3, torch.float64: 1e-14}
 
@@ -44,14 +46,22 @@ def test_one_large_channel_is_spread_over_all() -> None:
     torch.testing.assert_close(hadamard_transform(x).abs(), torch.full((128,), 8 / 128**0.5))
 
 
+def backends(head_dim: int) -> list[str]:
+    """Those that rotate this many channels; on a CPU "auto" is the compiled loops."""
+    return ["reference", "auto", *(["triton"] if has_triton() and head_dim <= 256 else [])]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("head_dim", [1, 2, 12, 40, *HEAD_DIMS, 512])
-def test_compiled_loops_give_the_product(head_dim: int, dtype: torch.dtype, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("head_dim", "backend"), [(n, name) for n in (1, 2, 12, 16, 24, 40, *HEAD_DIMS, 512) for name in backends(n)]
+)
+def test_every_backend_gives_the_product(head_dim: int, backend: str, dtype: torch.dtype, monkeypatch) -> None:
     monkeypatch.setattr(cpu, "LEAST_ELEMENTS", 1)
     monkeypatch.setattr(cpu, "ROWS", 2)
     for x in (torch.randn(3, 7, head_dim).to(dtype), torch.randn(head_dim, 5).to(dtype).T, torch.randn(head_dim)):
         assert cpu.fits(x)
-        got, expected = hadamard_transform(x), hadamard_transform(x.double())
+        given = x.contiguous().to(DEVICE) if backend == "triton" else x
+        got, expected = hadamard_transform(given, backend=backend).cpu(), hadamard_transform(x.double())
         assert got.dtype == x.dtype
         assert got.shape == x.shape
         assert (got - expected).norm() <= TOLERANCE[x.dtype] * x.norm()

@@ -7,10 +7,100 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oscar_x.kernels.pack import pack_bits, packed_bytes, unpack_bits
+from oscar_x.kernels.pack import cpu, pack_bits, packed_bytes, reference, unpack_bits
 from oscar_x.kernels.pack.reference import PLANES, pack_rows, plane_bytes, unpack_rows
+from oscar_x.kernels.triton_support import has_triton
 
 WIDTHS = (1, 2, 3, 4, 6, 8)
+# what n codes end on: a place, a byte, a word, a tile of Triton's or none of them
+SHAPES = (
+    (1,),
+    (7,),
+    (3, 8),
+    (5, 1, 9),
+    (2, 3, 64),
+    (0, 8),
+    (4, 93),
+    (3, 97),
+    (40, 96),
+    (33, 72),
+    (5, 128),
+    (2, 1025),
+    (4104,),
+)
+BACKENDS = ("reference", "auto", *(["triton"] if has_triton() else []))
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # of Triton; tests/conftest.py switches the interpreter on
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_every_backend_packs_and_unpacks_alike(bits: int, shape: tuple[int, ...], backend: str, monkeypatch) -> None:
+    monkeypatch.setattr(cpu, "LEAST_ELEMENTS", 1)
+    device = DEVICE if backend == "triton" else "cpu"
+    if backend == "triton" and 0 in shape:
+        with pytest.raises(ValueError, match="codes is empty"):
+            pack_bits(torch.zeros(shape, dtype=torch.uint8, device=device), bits, backend=backend)
+        return
+    codes = torch.randint(0, 256, shape, dtype=torch.uint8)  # bits above the width are dropped
+    expected = one_by_one(codes, bits)
+    packed = pack_bits(codes.to(device), bits, backend=backend)
+    assert torch.equal(packed.cpu(), expected)
+    unpacked = unpack_bits(expected.to(device), bits, shape[-1], backend=backend)
+    assert torch.equal(unpacked.cpu(), codes & (2**bits - 1))
+
+
+def one_by_one(codes: torch.Tensor, bits: int) -> torch.Tensor:
+    """The layout of docs/format.md, code by code."""
+    rows, n = codes.reshape(-1, codes.shape[-1]).tolist(), codes.shape[-1]
+    packed = [[0] * packed_bytes(n, bits) for _ in rows]
+    start = shift = 0
+    for width in PLANES[bits]:
+        length = plane_bytes(n, width)
+        for row, out in zip(rows, packed, strict=True):
+            for i, code in enumerate(row):
+                out[start + i % length] |= ((code >> shift) % 2**width) << (i // length * width)
+        start, shift = start + length, shift + width
+    return torch.tensor(packed, dtype=torch.uint8).reshape(*codes.shape[:-1], packed_bytes(n, bits))
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_compiled_loops_take_what_is_not_contiguous_and_any_number_of_threads(bits: int, monkeypatch) -> None:
+    codes = torch.randint(0, 2**bits, (96, 50), dtype=torch.uint8)
+    expected = reference.pack_bits(codes, bits)
+    for name in ("LEAST_ELEMENTS", "SHARE", "THREAD_ELEMENTS"):
+        monkeypatch.setattr(cpu, name, 1)
+    turned = codes.T.contiguous().T
+    assert cpu.fits(turned)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(pack_bits(turned, bits), expected)
+        assert torch.equal(unpack_bits(expected.T.contiguous().T, bits, 50), codes)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_small_tensors_are_left_to_the_reference() -> None:
+    codes = torch.zeros(cpu.LEAST_ELEMENTS, dtype=torch.uint8)
+    assert cpu.fits(codes)
+    assert not cpu.fits(codes[1:])
+    assert not cpu.fits(codes.to("meta"))
+
+
+@pytest.mark.skipif(not has_triton(), reason="needs Triton, which has wheels for Linux")
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_the_operators_are_ones_for_torch_compile(bits: int) -> None:
+    from oscar_x.kernels.pack import triton
+
+    codes, tests = (
+        torch.randint(0, 2**bits, (3, 13), dtype=torch.uint8, device=DEVICE),
+        ("test_schema", "test_faketensor"),
+    )
+    torch.library.opcheck(triton.pack_bits, (codes, bits), test_utils=tests)
+    torch.library.opcheck(triton.unpack_bits, (triton.pack_bits(codes, bits), bits, 13), test_utils=tests)
+    with pytest.raises(ValueError, match="codes is not contiguous"):
+        pack_bits(codes.T.contiguous().T, bits, backend="triton")
 
 
 @given(bits=st.sampled_from(WIDTHS), n=st.integers(1, 300), rows=st.integers(1, 3), seed=st.integers(0, 99))

@@ -8,19 +8,31 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
 from oscar_x.compressor import block_layout
 from oscar_x.config import PRESETS, resolve_config
 from oscar_x.evals.bench.compiled import compile_kernel, compile_split, count
 from oscar_x.kernels.compress.triton import compress_kernel, launch_warps, shared_norms_kernel
 from oscar_x.kernels.decode_attention.triton_bias import BiasTiles
-from oscar_x.kernels.decode_attention.triton_configs import EXACT_CHUNK, MERGE_CHUNK, MERGE_WARPS, split_config
+from oscar_x.kernels.decode_attention.triton_configs import EXACT_CHUNK, MERGE_CHUNK, merge_warps, split_config
 from oscar_x.kernels.decode_attention.triton_merge import merge_kernel
 from oscar_x.kernels.decode_attention.triton_sizes import Tiles, tiles_of
 from oscar_x.kernels.hadamard.triton import ROWS, rotate_kernel
+from oscar_x.kernels.pack.triton import pack_kernel, unpack_kernel
 
 
 def build(name: str, kernel: Any, constants: dict[str, Any], **options: int) -> None:
     print(f"{name} shared={compile_kernel(kernel, constants, **options).metadata.shared}")
+
+
+def bits(name: str, kernel: Any, **constants: int) -> None:
+    """Kernels whose pointers are all to bytes."""
+    types = {name: "*u8" if i < 2 else "i32" for i, name in enumerate(kernel.arg_names)}
+    source = ASTSource(kernel, signature={**types, **dict.fromkeys(constants, "constexpr")}, constexprs=constants)
+    print(f"{name} shared={triton.compile(source, target=GPUTarget('cuda', 90, 32)).metadata.shared}")
 
 
 def split(name: str, tiles: Tiles, rows: int, **what: Any) -> None:
@@ -53,9 +65,11 @@ def main(part: str) -> None:
         split("split without exact tokens", tiles(128), 8, exact=False)
         for head_dim in (80, 128):
             sizes = {"R": tiles(head_dim).record, "CHUNK": MERGE_CHUNK, "EXACT_CHUNK": EXACT_CHUNK}
-            build(f"merge head_dim {head_dim}", merge_kernel, sizes, num_warps=MERGE_WARPS)
+            build(f"merge head_dim {head_dim}", merge_kernel, sizes, num_warps=merge_warps(head_dim))
         channels = {"HEAD_DIM": 80, "CHANNELS": 128, "WIDTH": 16, "ROWS": ROWS}
         build("rotate", rotate_kernel, channels, num_warps=4)
+        bits("pack 3 bits", pack_kernel, LOW=2, HIGH=1, ROWS=4, BYTES=256)
+        bits("unpack 2 bits", unpack_kernel, LOW=2, HIGH=0, ROWS=1, CODES=1024)
         build("shared norms", shared_norms_kernel, {"R": tiles(128, "paper").record}, num_warps=8)
         compress("compress paper", tiles(128, "paper"))
         compress("compress head_dim 80 3 bits", tiles(80, **odd))
