@@ -119,6 +119,8 @@ def trim_exact(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """keys, values and visible without the slots in which no row holds a token; the others' are made invisible.
 
+    Whatever lies in a slot without a token, its value becomes 0: a weight of 0 times NaN would be NaN.
+
     Waits for the device.
     """
     least, most = (int(number) for number in lengths.aminmax())
@@ -129,4 +131,5 @@ def trim_exact(
     if least < most:
         held = (torch.arange(most, device=keys.device) < lengths[:, None])[:, None, None]
         visible = held if visible is None else visible & held
+        values = values.masked_fill(~held.transpose(-1, -2), 0)
     return keys, values, visible

@@ -1,145 +1,61 @@
-"""The compiled CPU loops for each instruction set, against fp64 attention over the same codes."""
+"""What is particular to the compiled CPU loops; test_parity.py compares every instruction set with other backends."""
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from types import ModuleType
 
 import pytest
 import torch
 
-from oscar_x.compressor import Compressor
 from oscar_x.config import PRESETS, OscarConfig, resolve_config
 from oscar_x.kernels import cpu_support
 from oscar_x.kernels.decode_attention import backends, biased, cpu, packed_attention
-from oscar_x.kernels.decode_attention.cpu_features import SETS, available_sets, best_set, instruction_set, reads
+from oscar_x.kernels.decode_attention.cpu_features import (
+    IN_FP32,
+    SETS,
+    available_sets,
+    best_set,
+    instruction_set,
+    reads,
+)
 from oscar_x.kernels.key_bias import KeyBias
 
 HEADS = 2
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 1e-2}
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def make(config: OscarConfig, head_dim: int = 64, count: int = 5):
-    compressor = Compressor(config, HEADS, head_dim)
-    shape = (count, HEADS, config.block_size, head_dim)
-    # token norms spread over two decades, as attention sinks and media tokens spread them
-    spread = torch.exp(torch.rand(*shape[:3], 1) * 4 - 2)
-    records = compressor.compress(torch.randn(shape) * spread, torch.randn(shape))
-    states = [part.transpose(0, 1).flatten(1, 2)[None].double() for part in compressor.decompress(records)]
-    return compressor.layout, records, torch.arange(count)[None], states
+@pytest.fixture
+def attention(support) -> ModuleType:
+    return support("attention_case")
 
 
-def dense(query: torch.Tensor, states: list[torch.Tensor], seen: torch.Tensor, added: torch.Tensor | float = 0.0):
-    scores = query.double() @ states[0].transpose(-1, -2) * 0.2 + added
-    scores = scores.masked_fill(~seen, float("-inf"))
-    return scores.softmax(-1).nan_to_num() @ states[1], scores.logsumexp(-1)
-
-
-def check(found, expected, dtype: torch.dtype = torch.float32) -> None:
-    (output, lse), (right, right_lse) = found, expected
-    assert output.isfinite().all()
-    assert (output - right).norm() <= TOLERANCE[dtype] * right.norm()
-    torch.testing.assert_close(lse.double(), right_lse, rtol=1e-3, atol=2e-3)
-
-
-def compare(config: OscarConfig, head_dim: int = 64, rows: int = 4, dtype: torch.dtype = torch.float32) -> None:
-    """Every instruction set that this processor has and that reads the layout."""
-    torch.manual_seed(0)
-    layout, records, table, states = make(config, head_dim)
-    size = config.block_size
-    lengths = torch.tensor([[size, 0, 1, size - 1, size]])
-    seen = (torch.arange(size) < lengths[..., None]).flatten(1)[:, None, None]
-    query = torch.randn(1, HEADS, rows, head_dim, dtype=dtype)
-    expected = dense(query, states, seen)
-    for name in available_sets():
-        if reads(name, layout):
-            found = cpu.packed_attention(query, records, table, lengths, layout, 0.2, instructions=name)
-            check(found, expected, dtype)
-
-
-@pytest.mark.parametrize("key_bits", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("value_bits", [1, 2, 3, 4, 8])
-def test_bits(key_bits: int, value_bits: int) -> None:
-    compare(resolve_config(key_bits=key_bits, value_bits=value_bits))
-
-
-@pytest.mark.parametrize("group_size", [8, 16, 32, 64, 128, 256])
-@pytest.mark.parametrize("scale_bits", [16, 8, 6, 4, 3, 2])
-def test_groups_and_scales(group_size: int, scale_bits: int) -> None:
-    compare(resolve_config(key_group_size=group_size, value_group_size=group_size, scale_bits=scale_bits))
-
-
-@pytest.mark.parametrize("head_dim", [40, 64, 80, 96, 128, 256])
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_head_dims(head_dim: int, preset: str) -> None:
-    compare(PRESETS[preset], head_dim)
-
-
-@pytest.mark.parametrize("rows", [*range(1, 17), 31, 64])
-def test_rows(rows: int) -> None:
-    compare(PRESETS["balanced"], rows=rows)
-
-
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_query_dtypes(dtype: torch.dtype, preset: str) -> None:
-    compare(PRESETS[preset], 128, dtype=dtype)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"value_grouping": "per_channel"},
-        {"value_grouping": "per_channel", "value_bits": 3, "scale_bits": 16},
-        {"token_norm": "none"},
-        {"token_norm": "per_head"},
-        {"token_norm": "shared", "norm_bits": 8},
-        {"norm_bits": 16},
-        {"rotate_keys": False},
-        {"rotate_values": False},
-        {"block_size": 32},
-        {"block_size": 256},
-        {"block_size": 48, "key_group_size": 8, "value_scale_rows": 16},
-        {"value_scale_rows": 8},
-    ],
-)
-def test_variants(changes: dict) -> None:
-    compare(resolve_config(**changes))
+def make(attention: ModuleType, config: OscarConfig, head_dim: int = 64):
+    """A layout, five records of one sequence, their numbers, and the keys and values that they stand for."""
+    layout, records, *states = attention.make(config, head_dim, blocks=5)
+    return layout, records, torch.arange(5)[None], states
 
 
 @pytest.mark.parametrize("name", available_sets())
-@pytest.mark.parametrize("mask_rows", [1, 3])
-def test_hidden_tokens(name: str, mask_rows: int) -> None:
-    layout, records, table, states = make(PRESETS["balanced"])
-    query, seen = torch.randn(1, HEADS, 3, 64), torch.rand(1, 1, mask_rows, 5 * 128) > 0.5
-    seen[..., :128] = False  # a block of which nothing is seen
-    if mask_rows > 1:
-        seen[:, :, 1] = False
-    lengths = torch.full((1, 5), 128)
-    output, lse = cpu.packed_attention(query, records, table, lengths, layout, 0.2, seen, instructions=name)
-    if mask_rows > 1:
-        assert (output[:, :, 1] == 0).all()
-        assert lse[:, :, 1].isneginf().all()
-    check((output, lse), dense(query, states, seen))
-
-
-@pytest.mark.parametrize("name", available_sets())
-def test_what_is_added_to_scores(name: str) -> None:
-    layout, records, table, states = make(PRESETS["max"])
+def test_what_is_added_to_scores(attention, name: str) -> None:
+    layout, records, table, states = make(attention, PRESETS["max"])
     query, added = torch.randn(1, HEADS, 3, 64), torch.randn(1, HEADS, 3, 5 * 128)
     lengths = torch.full((1, 5), 128)
     found = cpu.packed_attention(query, records, table, lengths, layout, 0.2, added=added, instructions=name)
-    check(found, dense(query, states, torch.ones(1, dtype=torch.bool), added))
+    attention.check(found, attention.dense(query, *states, torch.ones(1, dtype=torch.bool), added=added))
 
 
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("axes", [None, (0, 1, 2, 0, 1, 2, 0, 1)])
 @pytest.mark.parametrize("most", [1, 2**20])
-def test_key_bias_gives_the_reference(dtype: torch.dtype, axes: tuple[int, ...] | None, most: int, monkeypatch) -> None:
+def test_key_bias_gives_the_reference(
+    attention, dtype: torch.dtype, axes: tuple[int, ...] | None, most: int, monkeypatch
+) -> None:
     """One block at a time and all at once, channels that do not turn and scaled rotations included."""
     torch.manual_seed(0)
     monkeypatch.setattr(biased, "MOST_ELEMENTS", most)
-    layout, records, _, _ = make(PRESETS["balanced"])
+    layout, records, _, _ = make(attention, PRESETS["balanced"])
     turns = None if axes is None else torch.tensor(axes)
     bias = KeyBias(5 * torch.randn(HEADS, 64), 100.0 ** (-torch.arange(8) / 8), attention_scaling=0.8, axes=turns)
     table, lengths = torch.tensor([[4, 0, 2], [1, 3, 3]]), torch.tensor([[128, 128, 77], [128, 1, 0]])
@@ -150,12 +66,12 @@ def test_key_bias_gives_the_reference(dtype: torch.dtype, axes: tuple[int, ...] 
     call = query, records, table, lengths, layout, 0.2, visible, bias, first if axes is None else several
     output, lse = packed_attention(*call)
     expected = packed_attention(*call, backend="reference")
-    check((output, lse), [part.double() for part in expected], dtype)
+    attention.check((output, lse), [part.double() for part in expected], dtype)
 
 
 @pytest.mark.parametrize("name", available_sets())
-def test_records_that_lie_apart_and_a_batch(name: str) -> None:
-    layout, records, _, states = make(PRESETS["balanced"])
+def test_records_that_lie_apart_and_a_batch(attention, name: str) -> None:
+    layout, records, _, states = make(attention, PRESETS["balanced"])
     apart = torch.full((5, records.shape[1] + 64), 255, dtype=torch.uint8)
     apart[:, 16 : 16 + records.shape[1]] = records
     table, lengths = torch.tensor([[3, 1], [4, 4]]), torch.tensor([[128, 77], [128, 0]])
@@ -165,13 +81,13 @@ def test_records_that_lie_apart_and_a_batch(name: str) -> None:
     for row, picked in enumerate(([3, 1], [4])):
         kept = [torch.cat([part[:, :, block * 128 :][:, :, :128] for block in picked], 2) for part in states]
         seen = torch.arange(len(picked) * 128) < int(lengths[row].sum())
-        expected = dense(query[row : row + 1], kept, seen)
-        check((output[row : row + 1], lse[row : row + 1]), expected)
+        expected = attention.dense(query[row : row + 1], *kept, seen)
+        attention.check((output[row : row + 1], lse[row : row + 1]), expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_any_number_of_threads_gives_the_reference(threads: int, monkeypatch) -> None:
-    layout, records, table, _ = make(PRESETS["balanced"])
+def test_any_number_of_threads_gives_the_reference(attention, threads: int, monkeypatch) -> None:
+    layout, records, table, _ = make(attention, PRESETS["balanced"])
     lengths = torch.tensor([[17, 128, 128, 0, 128]])
     query = torch.randn(1, HEADS, 3, 64)
     monkeypatch.setattr(cpu, "LEAST_BYTES", 1)
@@ -186,7 +102,7 @@ def test_any_number_of_threads_gives_the_reference(threads: int, monkeypatch) ->
     torch.testing.assert_close(lse, expected_lse, rtol=1e-3, atol=2e-3)
 
 
-def test_scratch_is_written_before_it_is_read(monkeypatch) -> None:
+def test_scratch_is_written_before_it_is_read(attention, monkeypatch) -> None:
     import numpy as np
 
     from oscar_x.kernels.decode_attention import cpu_scratch
@@ -197,33 +113,37 @@ def test_scratch_is_written_before_it_is_read(monkeypatch) -> None:
     monkeypatch.setattr(cpu_scratch.np, "empty", poisoned)
     monkeypatch.setattr(cpu_scratch, "_unused", defaultdict(list))
     for config in (PRESETS["balanced"], PRESETS["paper"], resolve_config(value_grouping="per_channel", key_bits=3)):
-        compare(config, 80)
+        call = attention.prepare(attention.Case(config, head_dim=80))
+        for name in available_sets():
+            if reads(name, call.case.layout):
+                attention.check(attention.answer(call, name), call.expected)
 
 
-def test_a_row_without_tokens_gives_zeros() -> None:
-    layout, records, table, _ = make(PRESETS["paper"])
+def test_a_row_without_tokens_gives_zeros(attention) -> None:
+    layout, records, table, _ = make(attention, PRESETS["paper"])
     output, lse = packed_attention(torch.randn(1, HEADS, 1, 64), records, table, 0 * table, layout, 0.2)
     assert (output == 0).all()
     assert lse.isneginf().all()
 
 
-def test_which_sets_read_which_layouts() -> None:
-    layout = make(PRESETS["balanced"])[0]
+def test_which_sets_read_which_layouts(attention) -> None:
+    layout = make(attention, PRESETS["balanced"])[0]
     assert available_sets()[-1] == "portable"
     assert best_set(layout, torch.bfloat16) == available_sets()[0]
-    assert best_set(layout, torch.float32) == "portable"
+    in_fp32 = next(name for name in available_sets() if name in IN_FP32)
+    assert best_set(layout, torch.float32) == in_fp32
     assert all(reads(name, layout) for name in SETS)
-    eight = make(resolve_config(key_bits=8))[0]
+    eight = make(attention, resolve_config(key_bits=8))[0]
     assert not reads("avx2", eight)
     assert reads("avx512", eight)
-    odd = make(PRESETS["balanced"], head_dim=40)[0]
-    assert best_set(odd, torch.bfloat16) == "portable"
+    odd = make(attention, PRESETS["balanced"], head_dim=40)[0]
+    assert best_set(odd, torch.bfloat16) == in_fp32
     with pytest.raises(ValueError, match="instructions='sse' is not available"):
         instruction_set("sse")
 
 
 @pytest.mark.parametrize("name", available_sets())
-def test_loops_are_found_on_disk_by_another_process(name: str) -> None:
+def test_loops_are_found_on_disk_by_another_process(attention, name: str) -> None:
     """numba looks them up by what a function closes over; a compiled function in there has another name every time."""
     from oscar_x.kernels.decode_attention.cpu_blocks import attend_blocks
 
@@ -233,8 +153,8 @@ def test_loops_are_found_on_disk_by_another_process(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_points_past_the_pool_is_refused(dtype: torch.dtype) -> None:
-    layout, records, table, _ = make(PRESETS["balanced"])
+def test_what_points_past_the_pool_is_refused(attention, dtype: torch.dtype) -> None:
+    layout, records, table, _ = make(attention, PRESETS["balanced"])
     query, lengths = torch.randn(1, HEADS, 3, 64, dtype=dtype), torch.full((1, 5), 128)
     for name, place, value in (("table", table, 5), ("table", table, -1), ("lengths", lengths, 129)):
         before, place[0, 3] = int(place[0, 3]), value
@@ -244,8 +164,8 @@ def test_what_points_past_the_pool_is_refused(dtype: torch.dtype) -> None:
     assert cpu.packed_attention(query, records, table, lengths, layout, 0.2)[0].isfinite().all()
 
 
-def test_double_queries_are_read_as_single() -> None:
-    layout, records, table, _ = make(PRESETS["balanced"])
+def test_double_queries_are_read_as_single(attention) -> None:
+    layout, records, table, _ = make(attention, PRESETS["balanced"])
     query, lengths = torch.randn(1, HEADS, 3, 64), torch.full((1, 5), 128)
     found, expected = (packed_attention(q, records, table, lengths, layout, 0.2)[0] for q in (query.double(), query))
     assert torch.equal(found, expected)
@@ -256,8 +176,8 @@ def test_what_it_leaves_to_the_reference() -> None:
     assert not cpu.fits(torch.randn(1, 2, cpu.MOST_ROWS + 1, 64))
 
 
-def test_without_numba_the_reference_runs_and_says_so_once(monkeypatch, caplog) -> None:
-    layout, records, table, _ = make(PRESETS["balanced"])
+def test_without_numba_the_reference_runs_and_says_so_once(attention, monkeypatch, caplog) -> None:
+    layout, records, table, _ = make(attention, PRESETS["balanced"])
     query, lengths = torch.randn(1, HEADS, 3, 64), torch.full((1, 5), 128)
     expected, _ = packed_attention(query, records, table, lengths, layout, 0.2, backend="reference")
     cpu_support.compiled_loops.cache_clear()

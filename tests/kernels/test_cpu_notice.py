@@ -110,7 +110,8 @@ def test_every_loop_says_what_it_is_for() -> None:
     from oscar_x.kernels.compress.cpu_loops import compress_items
     from oscar_x.kernels.decode_attention.cpu_blocks import attend_blocks
     from oscar_x.kernels.hadamard.cpu_loops import rotate_rows
+    from oscar_x.kernels.pack.cpu_loops import pack_every_row, unpack_every_row
 
-    loops = [rotate_rows, compress_items, attend_blocks("portable", True).compiled]
-    expected = ["rotations", "packing blocks", "attention of fp32 queries (portable)"]
+    loops = [rotate_rows, pack_every_row, unpack_every_row, compress_items, attend_blocks("portable", True).compiled]
+    expected = ["rotations", "packing bits", "unpacking bits", "packing blocks", "attention of fp32 queries (portable)"]
     assert [notice_of(loop).what for loop in loops] == expected
