@@ -27,9 +27,9 @@ from oscar_x.kernels.pack import pack_bits, unpack_bits
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 cases = import_module("compiled_cases")
-Emulated = import_module("ptx.launch").Emulated
+attention, Emulated = import_module("attention_case"), import_module("ptx.launch").Emulated
 
-SCALING = 0.2
+SCALING = attention.SCALING
 
 
 def exchange(capability: int, counting: bool = False) -> dict[str, Any]:
@@ -47,11 +47,6 @@ def exchange(capability: int, counting: bool = False) -> dict[str, Any]:
             emulated[name] = Emulated(kernel, capability, counting)
             setattr(module, name, emulated[name])
     return emulated
-
-
-def dense(query: Any, keys: Any, values: Any, seen: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    scores = (query.double() @ keys.double().transpose(-1, -2) * SCALING).masked_fill(~seen, float("-inf"))
-    return scores.softmax(-1).nan_to_num() @ values.double(), scores.logsumexp(-1)
 
 
 def stored(case: Any) -> tuple[Any, ...]:
@@ -119,7 +114,7 @@ def attention_error(case: Any) -> float:
         seen = torch.cat([seen, there], -1)
         keys, values = (torch.cat([s, e.nan_to_num()], 2) for s, e in zip((keys, values), new, strict=True))
     assert emulated["split_kernel"].launches == 1
-    return difference(found, dense(query, keys, values, seen))
+    return difference(found, attention.dense(query, keys, values, seen))
 
 
 def difference(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> float:
