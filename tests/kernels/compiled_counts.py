@@ -1,4 +1,4 @@
-"""Counts what compiled decoding executes, in the emulator: ``python tests/kernels/compiled_counts.py [HEAD_DIM [ROWS]]``.
+"""Counts what compiled decoding executes in the emulator: `python tests/kernels/compiled_counts.py [HEAD_DIM [ROWS]]`.
 
 docs/performance.md has the table.
 """
