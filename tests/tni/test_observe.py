@@ -13,7 +13,8 @@ from oscar_x.tni.treatments import FULL
 
 
 def assert_alike(found: Any, expected: Any, where: str = "report") -> None:
-    """Equal, figures to a millionth."""
+    """Equal, figures to a hundred-thousandth: a chunk's rotation is rounded in another order than the whole's, by an
+    eighth of a millionth of a state, and quantization errors are a few hundredths of it."""
     if is_dataclass(expected):
         for field in fields(expected):
             if field.name != "date":
@@ -27,7 +28,7 @@ def assert_alike(found: Any, expected: Any, where: str = "report") -> None:
         for index, value in enumerate(expected):
             assert_alike(found[index], value, f"{where}[{index}]")
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-6, abs=1e-9), where
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-9), where
     else:
         assert found == expected, where
 
