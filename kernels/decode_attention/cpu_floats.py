@@ -1,6 +1,7 @@
 """Products of vectors with one head's keys or values in fp32, for any processor.
 
-Inner loops run over contiguous bytes of the format, which the compiler makes vector loops of.
+Rows that fill registers are multiplied by cpu_dots.py; other inner loops run over contiguous bytes of the format, which
+the compiler makes vector loops of.
 """
 
 from __future__ import annotations
