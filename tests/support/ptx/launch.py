@@ -14,12 +14,14 @@ from .counters import Counts
 from .machine import Machine
 from .memory import Global
 from .parse import Program, parse
+from .registry import EmulationError
 
 OPTIONS = ("num_warps", "num_stages", "maxnreg")
 TYPES = {
     **{torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float64: "*fp64"},
     **{torch.uint8: "*u8", torch.int8: "*i8", torch.bool: "*i1", torch.int32: "*i32", torch.int64: "*i64"},
 }
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes of a program, by compute capability
 MOST_THREADS = 1024  # at once: more take memory and win nothing
 _compiled: dict[Any, tuple[Any, Program]] = {}
 
@@ -70,6 +72,8 @@ class Emulated:
         if key not in _compiled:
             source = ASTSource(self.kernel, signature=types, constexprs=constants, attrs=aligned)
             compiled = triton.compile(source, target=self.target, options=options)
+            if compiled.metadata.shared > SHARED_MEMORY[self.target.arch]:
+                raise EmulationError(f"{compiled.metadata.shared} bytes of shared memory are more than there are")
             _compiled[key] = compiled, parse(compiled.asm["ptx"])
         return _compiled[key]
 
