@@ -14,43 +14,19 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .cpu_ir import F32, I8, I32, I64, Place, call, constant, splat, vec
+from .cpu_ir import F32, I8, I32, I64, Place, constant, halved, multiply_add, picked, splat, vec
 from .cpu_sets import width
 from .cpu_sizes import BYTES_AT, MASK, ROWS, SIZE, SUMS_AT, VECTORS_AT, WORDS
 
 
-def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
-    return builder.shuffle_vector(a, b, ir.Constant(vec(I32, len(order)), order))
-
-
-def _pairs(builder: Any, a: Any, b: Any, low: list[int], high: list[int]) -> Any:
-    """The sum of two choices from a and b, the same within each 128 bits: below 4 from a, the others from b."""
-    lanes = a.type.count
-
-    def chosen(order: list[int]) -> Any:
-        places = [i + base if i < ROWS else i - ROWS + lanes + base for base in range(0, lanes, ROWS) for i in order]
-        return _shuffle(builder, a, b, places)
-
-    return builder.fadd(chosen(low), chosen(high))
-
-
 def _four_sums(builder: Any, parts: list[Any]) -> Any:
     """The sums of four vectors side by side, <4 x float>: less than half the instructions of four sums."""
-    first = _pairs(builder, parts[0], parts[1], [0, 4, 1, 5], [2, 6, 3, 7])
-    second = _pairs(builder, parts[2], parts[3], [0, 4, 1, 5], [2, 6, 3, 7])
-    return _halved(builder, _pairs(builder, first, second, [0, 1, 4, 5], [2, 3, 6, 7]), ROWS)
 
+    def paired(a: Any, b: Any, low: list[int], high: list[int]) -> Any:
+        return builder.fadd(picked(builder, a, b, low), picked(builder, a, b, high))
 
-def _halved(builder: Any, x: Any, count: int) -> Any:
-    """The sums of every `count`-th element, <count x float>."""
-    while x.type.count > count:
-        half = x.type.count // 2
-        x = builder.fadd(*(_shuffle(builder, x, x, list(range(first, first + half))) for first in (0, half)))
-    return x
-
-
-def _multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:
-    return call(builder, f"llvm.fmuladd.v{a.type.count}f32", a.type, a, b, total)
+    first, second = (paired(parts[k], parts[k + 1], [0, 4, 1, 5], [2, 6, 3, 7]) for k in (0, 2))
+    return halved(builder, paired(first, second, [0, 1, 4, 5], [2, 3, 6, 7]), ROWS)
 
 
 @intrinsic
@@ -69,8 +45,8 @@ def fold(typing: Any, isa: Any, vector: Any, scales: Any, minimums: Any, cols: A
             column = builder.mul(run.index, I64(lanes))
             held, times, least = (place.load(column, vec(F32, lanes)) for place in (x, scale, minimum))
             target.store(builder.fmul(held, times), builder.mul(run.index, args[6]))
-            builder.store(_multiply_add(builder, held, least, builder.load(total)), total)
-        return builder.extract_element(_halved(builder, builder.load(total), 1), I32(0))
+            builder.store(multiply_add(builder, held, least, builder.load(total)), total)
+        return builder.extract_element(halved(builder, builder.load(total), 1), I32(0))
 
     return types.float32(isa, *[types.int64] * 6), generate
 
@@ -117,7 +93,7 @@ def _dots(rows: int) -> Callable[..., None]:
                         for m in range(rows):
                             at = builder.bitcast(builder.gep(first, [I64(m * lanes)]), vec(F32, lanes).as_pointer())
                             vector, total = builder.load(at, align=4), totals[ROWS * m + j]
-                            builder.store(_multiply_add(builder, codes, vector, builder.load(total)), total)
+                            builder.store(multiply_add(builder, codes, vector, builder.load(total)), total)
                 for m in range(rows):
                     parts = [builder.load(total) for total in totals[ROWS * m : ROWS * (m + 1)]]
                     four = builder.fmul(_four_sums(builder, parts), sizes)

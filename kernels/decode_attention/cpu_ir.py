@@ -65,6 +65,27 @@ def dot(builder: Any, isa: Any, total: Any, codes: Any, weights: Any) -> Any:
     return builder.add(total, call(builder, "llvm.x86.avx2.pmadd.wd", vec(I32, lanes), pairs, ones))
 
 
+def multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:
+    """a * b + total of fp32 vectors, in one instruction where the processor has it."""
+    return call(builder, f"llvm.fmuladd.v{a.type.count}f32", a.type, a, b, total)
+
+
+def picked(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
+    """Lanes of two vectors, the same within each 128 bits: in order, 0-3 are a's and 4-7 b's."""
+    lanes = a.type.count
+    index = [i + base if i < 4 else i - 4 + lanes + base for base in range(0, lanes, 4) for i in order]
+    return builder.shuffle_vector(a, b, ir.Constant(vec(I32, lanes), index))
+
+
+def halved(builder: Any, x: Any, count: int) -> Any:
+    """The sums of every `count`-th lane of an fp32 vector, <count x float>."""
+    while x.type.count > count:
+        half = x.type.count // 2
+        parts = [ir.Constant(vec(I32, half), list(range(first, first + half))) for first in (0, half)]
+        x = builder.fadd(*(builder.shuffle_vector(x, x, part) for part in parts))
+    return x
+
+
 def scaled(builder: Any, a: Any, b: Any) -> Any:
     """Rounded a * b / 2**15 of 16-bit numbers."""
     name = {32: "avx512.pmul.hr.sw.512", 16: "avx2.pmul.hr.sw", 8: "ssse3.pmul.hr.sw.128"}[a.type.count]

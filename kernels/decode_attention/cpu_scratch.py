@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cpu_job import scratch_table
-from .cpu_sizes import STEP, WORDS, MatrixSizes, Sizes
-
-LINE = 64  # bytes
+from .cpu_sizes import LINE, STEP, WORDS, MatrixSizes, Sizes
 
 
 class Rows(NamedTuple):

@@ -10,6 +10,7 @@ from ..layout import BlockLayout, MatrixLayout
 from ..pack import packed_bytes
 from ..pack.reference import PLANES, plane_bytes
 
+LINE = 64  # bytes of a line of the processor's caches
 STEP = 16  # elements of a vector of 16-bit numbers; columns that one transposition takes: 128 bits of each row
 # rows of codes that cpu_dots multiplies at a time, and what it is told of each: the address of its bytes, the mask of
 # its codes, the bits of the fp32 number that sums are multiplied by, where its group's vectors begin (elements of one

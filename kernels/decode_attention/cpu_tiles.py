@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .cpu_ir import F32, I8, I32, I64, Place, constant, dot, splat, vec
+from .cpu_ir import F32, I8, I32, I64, Place, constant, dot, picked, splat, vec
 from .cpu_sets import shifts_codes, width
 
 QUAD = 4  # columns of a 32-bit lane
@@ -39,7 +39,7 @@ def transpose(typing: Any, isa: Any, source: Any, start: Any, stride: Any, rows:
             quads.append(first.load(builder.mul(index, args[3]), vec(I32, 4)))
         # register k: rows k, k + 4, k + 8 ... side by side; then 4 x 4 within each 128 bits
         mixed = [_join(builder, quads[k::4]) for k in range(4)]
-        for column, register in enumerate(_four_by_four(builder, mixed, lanes)):
+        for column, register in enumerate(_four_by_four(builder, mixed)):
             target.store(register, column * lanes)
         return context.get_dummy_value()
 
@@ -54,16 +54,11 @@ def _join(builder: Any, parts: list[Any]) -> Any:
     return parts[0]
 
 
-def _four_by_four(builder: Any, x: list[Any], lanes: int) -> list[Any]:
-    def pick(a: Any, b: Any, order: list[int]) -> Any:
-        """order: of each 128 bits, 0-3 from a and 4-7 from b."""
-        index = [i + base if i < 4 else i - 4 + lanes + base for base in range(0, lanes, 4) for i in order]
-        return builder.shuffle_vector(a, b, ir.Constant(vec(I32, lanes), index))
-
+def _four_by_four(builder: Any, x: list[Any]) -> list[Any]:
     low, high = [0, 4, 1, 5], [2, 6, 3, 7]
-    ab = [pick(x[0], x[1], order) for order in (low, high)]
-    cd = [pick(x[2], x[3], order) for order in (low, high)]
-    return [pick(ab[i], cd[i], order) for i in range(2) for order in ([0, 1, 4, 5], [2, 3, 6, 7])]
+    ab = [picked(builder, x[0], x[1], order) for order in (low, high)]
+    cd = [picked(builder, x[2], x[3], order) for order in (low, high)]
+    return [picked(builder, ab[i], cd[i], order) for i in range(2) for order in ([0, 1, 4, 5], [2, 3, 6, 7])]
 
 
 def _products(rows: int) -> Callable[..., None]:

@@ -11,8 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .cpu_ir import F32, I8, I16, I32, I64, STEP, Place, call, constant, scaled, splat, vec
-
-LINE = 64  # bytes
+from .cpu_sizes import LINE
 
 
 def _fold(columns: int) -> Callable[..., None]:

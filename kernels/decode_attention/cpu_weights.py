@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .cpu_ir import F32, I16, I32, I64, STEP, Place, call, constant, splat, vec
+from .cpu_ir import F32, I16, I32, I64, STEP, Place, call, constant, halved, multiply_add, splat, vec
 from .cpu_loops import EXP2, LOG2_E
 
 HALF = 0.5  # rounds to the nearest whole number where a fraction is cut off
@@ -16,9 +16,6 @@ HALF = 0.5  # rounds to the nearest whole number where a fraction is cut off
 
 def _exponential(builder: Any, x: Any) -> Any:
     """cpu_loops.exponential() of each lane."""
-
-    def times(a: Any, b: Any, c: Any) -> Any:
-        return call(builder, f"llvm.fmuladd.v{STEP}f32", vec(F32, STEP), a, b, c)
 
     def every(value: Any) -> Any:
         return constant(F32, STEP, float(value))
@@ -29,7 +26,7 @@ def _exponential(builder: Any, x: Any) -> Any:
     fraction = builder.fsub(builder.fsub(power, whole), every(HALF))
     value = every(EXP2[-1])
     for coefficient in reversed(EXP2[:-1]):
-        value = times(fraction, value, every(coefficient))
+        value = multiply_add(builder, fraction, value, every(coefficient))
     exponent = builder.add(builder.fptosi(whole, vec(I32, STEP)), constant(I32, STEP, 127))
     return builder.fmul(value, builder.bitcast(builder.shl(exponent, constant(I32, STEP, 23)), vec(F32, STEP)))
 
@@ -50,7 +47,7 @@ def exact_weights(typing: Any, row: Any, count: Any, most: Any, grow: Any) -> An
             weight = builder.fmul(_relative(builder, place, at, args[2]), splat(builder, args[3], STEP))
             place.store(weight, at)
             builder.store(builder.fadd(builder.load(total), weight), total)
-        return _sum(builder, builder.load(total))
+        return builder.extract_element(halved(builder, builder.load(total), 1), I32(0))
 
     return types.float32(row, types.int64, types.float32, types.float32), generate
 
@@ -72,10 +69,3 @@ def short_weights(typing: Any, row: Any, count: Any, most: Any, grow: Any, large
         return context.get_dummy_value()
 
     return types.void(row, types.int64, *[types.float32] * 3, vector), generate
-
-
-def _sum(builder: Any, x: Any) -> Any:
-    values = [builder.extract_element(x, I32(lane)) for lane in range(STEP)]
-    while len(values) > 1:
-        values = [builder.fadd(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
-    return values[0]
